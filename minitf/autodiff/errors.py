@@ -1,0 +1,31 @@
+"""The errors of the engine: one message each, saying what was wrong and what is allowed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class ShapeError(ValueError):
+    """Shapes, axes or dimension names that do not fit together."""
+
+
+def describe(value: Any) -> str:
+    """``float64 (2, 3)`` for anything with a shape and a dtype, the value itself otherwise."""
+    shape = getattr(value, "shape", None)
+    if shape is None:
+        return repr(value)
+    return f"{value.dtype} {tuple(shape)}"
+
+
+def broadcast_message(shapes: list[tuple[int, ...]]) -> str:
+    """Says which aligned axis keeps ``shapes`` from broadcasting, or an empty string when they do broadcast."""
+    width = max((len(shape) for shape in shapes), default=0)
+    for axis in range(1, width + 1):
+        sizes = {shape[-axis] for shape in shapes if len(shape) >= axis and shape[-axis] != 1}
+        if len(sizes) > 1:
+            told = " and ".join(str(shape) for shape in shapes)
+            return (
+                f"shapes {told} do not broadcast: axis -{axis} has sizes {sorted(sizes)}; "
+                "aligned from the right, sizes must be equal or 1"
+            )
+    return ""

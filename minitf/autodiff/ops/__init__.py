@@ -1,0 +1,1 @@
+"""The array operations, one module an idea."""

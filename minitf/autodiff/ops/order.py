@@ -1,0 +1,45 @@
+"""Sorting and choosing by size: permutations are constants, values are gathered. Ties go to the lowest index."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.ops.broadcast import normalize_axes
+from minitf.autodiff.ops.index import take_along_axis
+from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+
+
+def _argsort(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
+    if not descending:
+        return np.argsort(x, axis=axis, kind="stable")
+    backwards = np.flip(x, axis)  # a stable sort of the reversed line, read backwards, keeps ties in order
+    order = np.argsort(backwards, axis=axis, kind="stable")
+    return np.flip(x.shape[axis] - 1 - order, axis)
+
+
+argsort_p = Primitive("argsort", _argsort)
+
+
+def argsort(x: ArrayLike, axis: int = -1, descending: bool = False) -> Tensor:
+    """The indices that sort ``x`` along ``axis``, stably."""
+    x = as_tensor(x)
+    (axis,) = normalize_axes("argsort", axis, x.ndim)
+    return bind(argsort_p, x, axis=axis, descending=descending)
+
+
+def sort(x: ArrayLike, axis: int = -1, descending: bool = False) -> Tensor:
+    """``x`` in ascending (or descending) order along ``axis``; the gradient follows the permutation."""
+    x = as_tensor(x)
+    return take_along_axis(x, argsort(x, axis, descending), axis)
+
+
+def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest values along ``axis``, descending, and their indices; the gradient goes to the chosen entries."""
+    x = as_tensor(x)
+    (axis,) = normalize_axes("top_k", axis, x.ndim)
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k <= x.shape[axis]:
+        raise ShapeError(f"top_k: k must be an integer from 0 to {x.shape[axis]} (axis {axis} of {x.shape}), got {k!r}")
+    order = argsort(x, axis, descending=True).data
+    indices = as_tensor(order[(slice(None),) * axis + (slice(0, k),)])
+    return take_along_axis(x, indices, axis), indices

@@ -1,0 +1,88 @@
+"""Who implements which paper, and what the oracle can be asked about.
+
+This is the lowest floor of the house: it imports nothing of minitf, so every module can register itself.
+
+    @implements("differential-transformer")
+    def differential_attention(...): ...
+
+    reference("attention.differential", differential_attention, example=example, differentiable=("q1", "k1"))
+
+Registration happens when a module is imported; ``minitf.papers.index`` finds the same facts without importing
+anything, by reading the source, which is what `minitf papers` and `oracle.names()` use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+#: paper slug -> the dotted names of everything registered as implementing it, in order of registration
+IMPLEMENTATIONS: dict[str, list[str]] = {}
+#: oracle name -> its Reference
+REFERENCES: dict[str, Reference] = {}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A function the oracle can be asked about.
+
+    name: dotted, ``<room>.<idea>``.
+    function: pure; arrays or Tensors in, Tensors out.
+    example: ``example(draw, size, **options) -> (inputs, options)``: draws the inputs (a dict of arrays, in the
+        order of the function's positional parameters) and the keyword options of one case.
+    differentiable: names of the inputs that have a gradient.
+    outputs: names of the outputs, in order.
+    options: the option combinations that cases walk through, one dict of keywords for ``example`` each.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    example: Callable[..., Any]
+    differentiable: tuple[str, ...]
+    outputs: tuple[str, ...] = ("out",)
+    options: tuple[dict[str, Any], ...] = ({},)
+
+
+def implements(*slugs: str) -> Callable[[T], T]:
+    """Registers the decorated function or class as implementing the papers with these catalogue slugs.
+
+    Raises TypeError when used without slugs (``@implements`` or ``@implements()``).
+    """
+    if not slugs or not all(isinstance(slug, str) for slug in slugs):
+        raise TypeError('implements takes the slugs of papers: @implements("differential-transformer")')
+
+    def register(thing: T) -> T:
+        name = f"{thing.__module__}.{thing.__qualname__}"  # pyright: ignore[reportAttributeAccessIssue]
+        for slug in slugs:
+            known = IMPLEMENTATIONS.setdefault(slug, [])
+            if name not in known:
+                known.append(name)
+        return thing
+
+    return register
+
+
+def reference(
+    name: str,
+    function: Callable[..., Any],
+    *,
+    example: Callable[..., Any],
+    differentiable: tuple[str, ...] = (),
+    outputs: tuple[str, ...] = ("out",),
+    options: tuple[dict[str, Any], ...] = ({},),
+) -> Reference:
+    """Registers ``function`` under ``name`` with the oracle and returns the record.
+
+    Raises ValueError when another function already has the name.
+    """
+    entry = Reference(name, function, example, tuple(differentiable), tuple(outputs), tuple(options))
+    other = REFERENCES.get(name)
+    if other is not None and other.function.__module__ != function.__module__:
+        raise ValueError(
+            f"reference: {name!r} is already registered by {other.function.__module__}; names are unique"
+        )
+    REFERENCES[name] = entry
+    return entry
