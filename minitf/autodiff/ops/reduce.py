@@ -64,7 +64,7 @@ def argmin(x: ArrayLike, axis: int | None = None, keepdims: bool = False) -> Ten
 
 def _nonempty(what: str, x: Tensor, axis: Axes) -> Tensor:
     axes = normalize_axes(what, axis, x.ndim)
-    if any(x.shape[a] == 0 for a in axes):
+    if any_zero(x.shape, axes):
         raise ShapeError(f"{what}: nothing to choose from along axis {axis} of shape {x.shape}")
     return x
 
