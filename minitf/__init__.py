@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from minitf.autodiff import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from minitf import attention, data, models, nn, optim, oracle, tokens, training
+    from minitf import attention, data, feedforward, inference, models, nn, optim, oracle, position, tokens, training
 
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    "attention autodiff data fft grade linalg models nn optim oracle papers registry tokens training".split()
+    "attention autodiff data feedforward fft grade inference linalg models nn optim oracle papers position registry tokens training".split()
 )
 
 

@@ -1,0 +1,1 @@
+"""Ideas inside the attention sub-layer."""

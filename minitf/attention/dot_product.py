@@ -1,0 +1,144 @@
+"""Dot-product attention: every token asks a question of all tokens and receives the answers' average.
+
+    A[t, s] = softmax over s of (q_t . k_s / sqrt(E))        which tokens t listens to
+    y_t     = sum over s of A[t, s] v_s                      what it hears
+
+Row t of A is non-negative and sums to 1: y_t is a weighted average of the values. H heads do this side by side, each
+with its own q, k, v of width E, and a last matrix mixes what they heard: (B, T, D) -> (B, T, D).
+
+Papers: introduction-to-transformers, "An Introduction to Transformers" (2023), which writes tokens as columns; the
+same mathematics in its notation is ``minitf.models.mathematical``. Cost for T queries and S keys, per head: 2 T S E
+multiply-adds (2 T S (E + W) FLOPs with value width W), a (T, S) array of weights unless a kernel avoids it, and a
+cache of 2 K S E numbers in a decoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from minitf.attention.kv_cache import KVCache
+from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.ops.broadcast import reshape
+from minitf.autodiff.ops.shape import transpose
+from minitf.autodiff.tensor import Tensor, as_tensor
+from minitf.nn.layers import Linear
+from minitf.nn.module import Module
+from minitf.nn.scaled_dot_product import scaled_dot_product_attention
+from minitf.position.rotary import apply_rotary
+from minitf.registry import reference
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+__all__ = ["MultiHeadAttention", "merge_heads", "scaled_dot_product_attention", "split_heads"]
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(B, T, heads * E) -> (B, heads, T, E); heads are contiguous in the last axis."""
+    B, T, width = x.shape
+    if width % heads:
+        raise ShapeError(f"split_heads: {heads} heads do not divide the width {width} of {x.shape}")
+    return transpose(reshape(x, (B, T, heads, width // heads)), (0, 2, 1, 3))
+
+
+def merge_heads(x: Tensor) -> Tensor:
+    """(B, H, T, E) -> (B, T, H * E), the inverse of ``split_heads``."""
+    B, H, T, E = x.shape
+    return reshape(transpose(x, (0, 2, 1, 3)), (B, T, H * E))
+
+
+class MultiHeadAttention(Module):
+    """H heads of attention between two linear maps.
+
+    D: model width. H: query heads. K: key/value heads, dividing H (default H). E: head width (default D // H).
+    bias: biases in all four maps. freqs, layout: rotary frequencies and their layout, None for no rotation.
+    attention: the attention function, called with q, k, v and the keywords mask and causal.
+    """
+
+    def __init__(
+        self,
+        D: int,
+        H: int,
+        K: int | None = None,
+        E: int | None = None,
+        *,
+        bias: bool = True,
+        freqs: np.ndarray | None = None,
+        layout: str = "half",
+        attention: Callable[..., Tensor] = scaled_dot_product_attention,
+        rng: np.random.Generator,
+    ):
+        super().__init__()
+        K = H if K is None else K
+        if E is None and D % H:
+            raise ShapeError(f"MultiHeadAttention: H = {H} heads do not divide D = {D}; give the head width E")
+        if K < 1 or H % K:
+            raise ShapeError(f"MultiHeadAttention: K = {K} key/value heads must divide H = {H} query heads")
+        E = D // H if E is None else E
+        self.H, self.K, self.E = H, K, E
+        self.q = Linear(D, H * E, bias=bias, rng=rng)
+        self.k = Linear(D, K * E, bias=bias, rng=rng)
+        self.v = Linear(D, K * E, bias=bias, rng=rng)
+        self.out = Linear(H * E, D, bias=bias, rng=rng)
+        self.freqs, self.layout = freqs, layout
+        self.attention = attention
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        context: Float[Tensor, "B S D"] | None = None,
+        *,
+        mask: Any = None,
+        causal: bool = False,
+        cache: KVCache | None = None,
+        positions: Any = None,
+        return_weights: bool = False,
+    ) -> Any:
+        """x (B, T, D) attends to ``context`` (B, S, D), to itself by default.
+
+        mask: boolean, True = may attend, broadcast against (B, H, T, S). causal: queries are the last T positions.
+        cache: keys and values are appended to it and everything in it is attended to.
+        positions: (T,) or (B, T), for rotary frequencies; default: counted on from the cache.
+
+        Returns (B, T, D), with the weights (B, H, T, S) if ``return_weights``.
+        """
+        x = as_tensor(x)
+        source = x if context is None else as_tensor(context)
+        q, k, v = split_heads(self.q(x), self.H), split_heads(self.k(source), self.K), split_heads(self.v(source), self.K)
+        if self.freqs is not None:
+            start = 0 if cache is None else cache.length
+            at = np.arange(start, start + x.shape[1]) if positions is None else positions
+            q, k = (apply_rotary(t, at, self.freqs, self.layout) for t in (q, k))
+        if cache is not None:
+            k, v = cache.update(k, v)
+        extra = {"return_weights": True} if return_weights else {}
+        heard = self.attention(q, k, v, mask=mask, causal=causal, **extra)
+        if return_weights:
+            heard, weights = heard
+            return self.out(merge_heads(heard)), weights
+        return self.out(merge_heads(heard))
+
+
+def _example(draw: Any, size: str, *, causal: bool = False, masked: bool = False, K: int | None = None) -> Any:
+    B, H, T, S, E = {"tiny": (1, 2, 3, 4, 4), "small": (2, 4, 17, 23, 16), "medium": (2, 4, 130, 129, 64)}[size]
+    K = H if K is None else K
+    S = T if causal else S
+    inputs = {"q": draw.normal((B, H, T, E)), "k": draw.normal((B, K, S, E)), "v": draw.normal((B, K, S, E))}
+    options: dict[str, Any] = {"causal": True} if causal else {}
+    if masked:
+        mask = draw.boolean((B, 1, T, S), 0.7)
+        mask[0, :, -1] = False  # one query that may attend to nothing
+        options["mask"] = mask
+    return inputs, options
+
+
+reference(
+    "attention.dot_product",
+    scaled_dot_product_attention,
+    example=_example,
+    differentiable=("q", "k", "v"),
+    options=({}, {"causal": True}, {"masked": True}, {"K": 2, "causal": True}),
+)

@@ -1,0 +1,1 @@
+"""Ideas inside the feed-forward sub-layer."""

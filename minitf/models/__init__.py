@@ -1,0 +1,1 @@
+"""Whatever stacks blocks."""

@@ -1,0 +1,42 @@
+"""The cache of a whole decoder: one slot for each layer that keeps something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minitf.attention.kv_cache import KVCache
+
+
+class DecoderCache:
+    """Slots, and which of them a layer uses.
+
+    slots: a list of ``KVCache`` (or anything with length, crop, reorder, nbytes). layer_slot: for each layer the index
+    of its slot; by default every layer has its own.
+    """
+
+    def __init__(self, layers: int, layer_slot: list[int] | None = None):
+        self.layer_slot = list(range(layers)) if layer_slot is None else list(layer_slot)
+        if len(self.layer_slot) != layers:
+            raise ValueError(f"DecoderCache: {layers} layers, but {len(self.layer_slot)} entries in layer_slot")
+        self.slots: list[Any] = [KVCache() for _ in range(max(self.layer_slot, default=-1) + 1)]
+
+    def __getitem__(self, layer: int) -> Any:
+        return self.slots[self.layer_slot[layer]]
+
+    @property
+    def length(self) -> int:
+        """Positions seen so far."""
+        return max((slot.length for slot in self.slots), default=0)
+
+    def crop(self, length: int) -> None:
+        """Forgets everything from position ``length`` on."""
+        for slot in self.slots:
+            slot.crop(length)
+
+    def reorder(self, rows: Any) -> None:
+        """Replaces batch row b by row ``rows[b]`` in every slot."""
+        for slot in self.slots:
+            slot.reorder(rows)
+
+    def nbytes(self, bits: int | None = None) -> int:
+        return sum(slot.nbytes(bits) for slot in self.slots)
