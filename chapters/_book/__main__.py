@@ -37,6 +37,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="chapters executed at a time (default 2)")
     jobs = max(1, parser.parse_args().jobs)
     started = time.monotonic()
+    BUILD.mkdir(exist_ok=True)
     try:
         plain, ready, waiting = _sort(contents(ROOT))
         executed, failures = asyncio.run(execute_all(ROOT, waiting, BUILD / "executed", jobs, tell))

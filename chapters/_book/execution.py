@@ -95,17 +95,19 @@ async def execute(root: Path, name: str, folder: Path, threads: int) -> Executed
     chapter = root / f"{name}.md"
     started = time.time()
     notebook = read(root, chapter)
-    with tempfile.NamedTemporaryFile("r", prefix="trace-", encoding="utf-8") as trace:
-        await _run(root, chapter, notebook, _environment(root, folder, Path(trace.name), threads))
-        rested_on = inputs(root, chapter, trace.read(), started)
+    with tempfile.TemporaryDirectory(prefix="minitf-") as scratch:
+        trace, log = Path(scratch, "trace"), Path(scratch, "log")
+        trace.touch()
+        await _run(root, chapter, notebook, log, _environment(root, folder, trace, threads))
+        rested_on = inputs(root, chapter, trace.read_text(encoding="utf-8"), started)
     seconds = time.time() - started
     record = nbformat.from_dict({"inputs": rested_on, "seconds": round(seconds, 1)})
     whole = NotebookNode({**notebook, "metadata": NotebookNode({**notebook.metadata, "run": record})})
     file = folder / f"{name}.ipynb"
     file.parent.mkdir(parents=True, exist_ok=True)
-    scratch = file.with_suffix(".part")
-    nbformat.write(whole, scratch)
-    scratch.replace(file)
+    part = file.with_suffix(".part")
+    nbformat.write(whole, part)
+    part.replace(file)
     return Executed(name, notebook, seconds)
 
 
@@ -121,7 +123,9 @@ def read(root: Path, chapter: Path) -> NotebookNode:
     return nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 5})
 
 
-async def _run(root: Path, chapter: Path, notebook: NotebookNode, environment: Mapping[str, str]) -> None:
+async def _run(
+    root: Path, chapter: Path, notebook: NotebookNode, log: Path, environment: Mapping[str, str]
+) -> None:
     current = 0
 
     def starts(cell: NotebookNode, cell_index: int) -> None:
@@ -139,13 +143,14 @@ async def _run(root: Path, chapter: Path, notebook: NotebookNode, environment: M
         on_cell_start=starts,
     )
     try:
-        await client.async_execute(env=dict(environment))
+        with log.open("wb") as kernel_says:
+            await client.async_execute(env=dict(environment), stdout=kernel_says, stderr=kernel_says)
     except CellExecutionError:
         raise ChapterError(_complaint(root, chapter, notebook, current, _traceback(notebook.cells[current]))) from None
     except CellTimeoutError:
         raise ChapterError(_complaint(root, chapter, notebook, current, f"It did not end in {TIMEOUT} s.")) from None
     except DeadKernelError:
-        raise ChapterError(_complaint(root, chapter, notebook, current, "The kernel died.")) from None
+        raise ChapterError(_complaint(root, chapter, notebook, current, f"The kernel died.\n{log.read_text()}")) from None
 
 
 def _environment(root: Path, folder: Path, trace: Path, threads: int) -> dict[str, str]:

@@ -107,7 +107,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _jupyter_book(root: Path, build: Path, source: Path) -> None:
-    command = [sys.executable, "-m", "jupyter_book", "build", str(source), "--path-output", str(build.parent)]
+    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(build.parent)]
     command += ["--config", str(root / "_config.yml"), "--toc", str(root / "_toc.yml")]
     command += ["-W", "--keep-going", "-n", "-q"]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)

@@ -28,7 +28,7 @@ _BINARY = {
     "xor": elementwise.bitwise_xor,
 }
 for _name, _operation in _BINARY.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, operation=_operation: operation(self, other))
+    setattr(Tensor, f"__{_name}__", _operation)
     setattr(Tensor, f"__r{_name}__", _reflected(_operation))
 for _name, _operation in {
     "lt": elementwise.less,
@@ -38,7 +38,7 @@ for _name, _operation in {
     "eq": elementwise.equal,
     "ne": elementwise.not_equal,
 }.items():
-    setattr(Tensor, f"__{_name}__", lambda self, other, operation=_operation: operation(self, other))
+    setattr(Tensor, f"__{_name}__", _operation)
 for _name, _operation in {
     "neg": elementwise.negative,
     "abs": elementwise.abs,

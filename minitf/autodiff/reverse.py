@@ -7,8 +7,8 @@ as it has been visited.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -42,26 +42,26 @@ def sweep(roots: Iterable[tuple[Any, Tensor]], *, consume: bool, stop: int = 0) 
         else:
             where[node] = g
             if where is cotangents:
-                heapq.heappush(pending, (-node.id, node))
+                heappush(pending, (-node.id, node))
 
     for node, g in roots:
         deliver(node, g)
     while pending:
-        _, node = heapq.heappop(pending)
+        _, node = heappop(pending)
         g = cotangents.pop(node)
         if isinstance(node, Selection):
             parts = cotangents.get(node.parent)
             if parts is None:
                 parts = cotangents[node.parent] = {}
-                heapq.heappush(pending, (-node.parent.id, node.parent))
+                heappush(pending, (-node.parent.id, node.parent))
             parts[node.index] = g
             continue
-        if node.args is None:
+        primitive, args, out, parents = node.primitive, node.args, node.out, node.parents
+        if args is None:
             raise RuntimeError(f"backward: {FREED}")
-        parents = node.parents
-        if node.primitive.many:
-            g = tuple(g[i] if i in g else plain(np.zeros(o.shape, o.dtype)) for i, o in enumerate(node.out))
-        pulled = node.primitive.vjp(g, [i for i, _ in parents], node.out, node.args, node.params)
+        if primitive.many:
+            g = tuple([g[i] if i in g else plain(np.zeros(o.shape, o.dtype)) for i, o in enumerate(out)])
+        pulled = primitive.vjp(g, [i for i, _ in parents], out, args, node.params)
         if consume:
             node.args = node.out = node.params = None
             node.parents = ()

@@ -14,10 +14,13 @@ confused; an operation without a traced argument records nothing.
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -87,30 +90,63 @@ class Primitive:
     def constant(self) -> bool:
         return self.vjp is None and self.jvp is None and self.decomposition is None
 
-    def evaluate(self, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
+    def evaluate(self, arrays: list[Any], params: dict[str, Any]) -> Any:
         """The value on plain arrays, by the innermost interpreter; the bottom of ``bind``."""
-        arrays = [a.data if isinstance(a, Tensor) else a for a in args]
         interpreters = _interpreters.get()
         try:
-            out = self.impl(*arrays, **params) if not interpreters else interpret(interpreters, self, arrays, params)
+            out = interpret(interpreters, self, arrays, params) if interpreters else self.impl(*arrays, **params)
         except (ValueError, IndexError) as error:
             raise explain(self, error, arrays) from error
-        if self.many:
-            return tuple(plain(o) for o in out)
-        return plain(out)
+        return tuple([plain(o) for o in out]) if self.many else plain(out)
+
+
+class Interpreter:
+    """What evaluates primitives in a context (``evaluate``), or is told about each after the fact (``observe``).
+
+    evaluate(primitive, arrays, params): the outputs. Of several interpreters that evaluate, the innermost one does.
+    observe(primitive, arrays, params, outputs): every observer is told what was evaluated, by whomever.
+
+    Interpreters are context managers, in force inside their ``with`` blocks.
+    """
+
+    evaluate: Callable[..., Any] | None = None
+    observe: Callable[..., Any] | None = None
+
+    def decomposition(self, primitive: Primitive) -> Callable[..., Any] | None:
+        """What this evaluates instead of ``primitive``, written with smaller operations, if anything."""
+        return primitive.decomposition
+
+    def __enter__(self) -> Any:
+        _interpreters.set((*_interpreters.get(), self))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _interpreters.set(_interpreters.get()[:-1])
+
+
+def evaluator() -> Any:
+    """The interpreter that evaluates primitives here, or None."""
+    return next((i for i in reversed(_interpreters.get()) if i.evaluate is not None), None)
 
 
 def interpret(
     interpreters: tuple[Any, ...], primitive: Primitive, arrays: list[Any], params: dict[str, Any]
 ) -> Any:
-    """Evaluates ``primitive`` with the last interpreter, which hands on to those before it."""
-    if primitive.decomposition is not None and any(i.decomposes for i in interpreters):
+    """Evaluates ``primitive`` under ``interpreters``, innermost last."""
+    by = evaluator()
+    if by is None:
+        out = primitive.impl(*arrays, **params)
+    elif (smaller := by.decomposition(primitive)) is not None:
         wrapped = [plain(a) if isinstance(a, np.ndarray) else a for a in arrays]
-        out = primitive.decomposition(*wrapped, **params)
+        out = smaller(*wrapped, **params)
         return tuple(o.data for o in out) if primitive.many else out.data
-    if not interpreters:
-        return primitive.impl(*arrays, **params)
-    return interpreters[-1].evaluate(primitive, arrays, params, interpreters[:-1])
+    else:
+        out = by.evaluate(primitive, arrays, params)
+    outputs = tuple(np.asarray(o) for o in (out if primitive.many else (out,)))
+    for interpreter in interpreters:
+        if interpreter.observe is not None:
+            interpreter.observe(primitive, arrays, params, outputs)
+    return outputs if primitive.many else outputs[0]
 
 
 def explain(primitive: Primitive, error: Exception, arrays: list[Any]) -> Exception:
@@ -134,20 +170,24 @@ def bind(primitive: Primitive, *args: Any, **params: Any) -> Any:
     """Applies ``primitive``: recorded by the innermost active trace among ``args``, evaluated if there is none."""
     trace = None
     level = _floor.get()
+    arrays = []
     for a in args:
         if isinstance(a, Tensor):
+            arrays.append(a.data)
             t = a.trace
             if t is not None and t.level > level and t.active:
                 trace = t
                 level = t.level
+        else:
+            arrays.append(a)
     if trace is None or primitive.constant:
-        return primitive.evaluate(args, params)
+        return primitive.evaluate(arrays, params)
     return trace.process(primitive, args, params)
 
 
 def plain(data: Any) -> Tensor:
     """An untraced Tensor around ``data``."""
-    tensor = Tensor.__new__(Tensor)
+    tensor = _new_tensor()
     tensor.data = data if isinstance(data, np.ndarray) else np.asarray(data)
     tensor.trace = tensor.primal = tensor.node = tensor.grad = None
     return tensor
@@ -155,7 +195,7 @@ def plain(data: Any) -> Tensor:
 
 def traced(primal: Tensor, trace: Trace, node: Any) -> Tensor:
     """``primal`` as a Tensor of ``trace``, which remembers ``node`` about it."""
-    tensor = Tensor.__new__(Tensor)
+    tensor = _new_tensor()
     tensor.data = primal.data
     tensor.trace = trace
     tensor.primal = primal
@@ -233,6 +273,8 @@ class Tensor:
         if value and not is_inexact(self.dtype):
             raise TypeError(f"only floating and complex Tensors can require gradients, this one is {self.dtype}")
         self.trace, self.node = (TAPE, Leaf(self)) if value else (None, None)
+        if value:
+            LEAVES[id(self)] = self
 
     def __len__(self) -> int:
         if not self.shape:
@@ -351,6 +393,9 @@ class Tensor:
         def __getattr__(self, name: str) -> Any: ...
 
 
+_new_tensor = functools.partial(Tensor.__new__, Tensor)
+
+
 class Leaf:
     """The node of a value that a reverse trace starts from."""
 
@@ -393,13 +438,19 @@ class Selection:
 class Spec:
     """Shape and dtype of an argument whose values the backward sweep does not need."""
 
-    __slots__ = ("dtype", "ndim", "shape", "size")
+    __slots__ = ("dtype", "shape")
 
-    def __init__(self, tensor: Any):
-        self.shape = tensor.shape
-        self.dtype = tensor.dtype
-        self.ndim = tensor.ndim
-        self.size = tensor.size
+    def __init__(self, array: np.ndarray):
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 _node_ids = itertools.count(1)
@@ -420,15 +471,19 @@ class ReverseTrace(Trace):
             if isinstance(a, Tensor) and a.trace is self:
                 parents.append((i, a.node))
                 primals[i] = a.primal if a.primal is not None else plain(a.data)
-        out = bind(primitive, *primals, **params)
+        # nothing lies below the tape, so nothing has to be looked for there
+        if self is TAPE:
+            out = primitive.evaluate([a.data if isinstance(a, Tensor) else a for a in args], params)
+        else:
+            out = bind(primitive, *primals, **params)
         saved_out = out
-        if primitive.saves is not None:
-            saves = primitive.saves
+        saves = primitive.saves
+        if saves is not None:
             for i, a in enumerate(primals):
                 if i not in saves and isinstance(a, (Tensor, np.ndarray)):
-                    primals[i] = Spec(a)
+                    primals[i] = Spec(a.data if isinstance(a, Tensor) else a)
             if "out" not in saves:
-                saved_out = tuple(Spec(o) for o in out) if primitive.many else Spec(out)
+                saved_out = tuple([Spec(o.data) for o in out]) if primitive.many else Spec(out.data)
         node = Node(primitive, primals, params, saved_out, parents)
         if primitive.many:
             return tuple(
@@ -437,6 +492,8 @@ class ReverseTrace(Trace):
         return traced(out, self, node)
 
 
+#: every live Tensor that was ever made a leaf, by id: what ``cost`` counts as parameters
+LEAVES: WeakValueDictionary[int, Tensor] = WeakValueDictionary()
 #: the trace of leaves with ``requires_grad``, below every transformation
 TAPE = ReverseTrace(level=0)
 
@@ -454,28 +511,12 @@ class no_grad:
         _floor.reset(self._token)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        import functools
-
         @functools.wraps(function)
         def quiet(*args: Any, **kwargs: Any) -> Any:
             with no_grad():
                 return function(*args, **kwargs)
 
         return quiet
-
-
-class interpreting:
-    """Evaluates primitives with ``interpreter`` inside: ``interpreter.evaluate(primitive, arrays, params, others)``."""
-
-    def __init__(self, interpreter: Any):
-        self.interpreter = interpreter
-
-    def __enter__(self) -> Any:
-        self._token = _interpreters.set((*_interpreters.get(), self.interpreter))
-        return self.interpreter
-
-    def __exit__(self, *_: object) -> None:
-        _interpreters.reset(self._token)
 
 
 def interpreters() -> tuple[Any, ...]:

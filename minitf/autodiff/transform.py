@@ -321,7 +321,7 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         primitive = Primitive("checkpoint", lambda: None, outputs="many")
         primitive.vjp = lambda g, needed, out, args, params: rerun(g)
         primals = tuple(lower(leaves[i], trace) for i in inside)
-        node = Node(primitive, (), {}, tuple(Spec(p) for p in primals), list(enumerate(boundary)))
+        node = Node(primitive, (), {}, tuple(Spec(p.data) for p in primals), list(enumerate(boundary)))
         for place, (i, primal) in enumerate(zip(inside, primals, strict=True)):
             leaves[i] = traced(primal, trace, Selection(node, place))
         return build(leaves)
@@ -410,7 +410,7 @@ class custom_vjp:
         primitive = Primitive(name, self.function, outputs="many")
         primitive.vjp = pull
         outs = tuple(as_tensor(o) for o in out) if many else (as_tensor(out),)
-        node = Node(primitive, (residuals,), {}, tuple(Spec(o) for o in outs), parents)
+        node = Node(primitive, (residuals,), {}, tuple(Spec(o.data) for o in outs), parents)
         results = tuple(traced(o, trace, Selection(node, i)) for i, o in enumerate(outs))
         return results if many else results[0]
 

@@ -72,16 +72,19 @@ def broadcast_to(x: ArrayLike, shape: Sequence[int]) -> Tensor:
 
 def unbroadcast(g: Tensor, like: Any) -> Tensor:
     """The cotangent ``g`` of a broadcast (and promoted) copy of ``like``, as a cotangent of ``like``."""
+    if isinstance(like, Tensor):
+        like = like.data
     shape, dtype = like.shape, like.dtype
-    if g.shape != shape:
-        extra = g.ndim - len(shape)
+    given = g.data.shape
+    if given != shape:
+        extra = len(given) - len(shape)
         axes = tuple(range(extra)) + tuple(
-            i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1
+            i + extra for i, n in enumerate(shape) if n == 1 and given[i + extra] != 1
         )
         if axes:
             g = bind(sum_p, g, axis=axes, keepdims=False)
         g = reshape(g, shape)
-    return g if g.dtype == dtype else astype(g, dtype)
+    return g if g.data.dtype is dtype or g.data.dtype == dtype else astype(g, dtype)
 
 
 # -- reshape ----------------------------------------------------------------------------------------------------
@@ -151,7 +154,7 @@ def imag(x: ArrayLike) -> Tensor:
 def conj(x: Any) -> Any:
     """The complex conjugate; real input (Python scalars too) is returned as it is."""
     if isinstance(x, Tensor):
-        return bind(conj_p, x) if x.dtype.kind == "c" else x
+        return bind(conj_p, x) if x.data.dtype.kind == "c" else x
     if isinstance(x, np.ndarray):
         return np.conjugate(x)
     return x.conjugate() if isinstance(x, complex) else x

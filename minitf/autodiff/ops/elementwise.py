@@ -32,7 +32,9 @@ def _flops(count: int) -> Callable[..., Any]:
 
 def _operand(x: Any) -> Any:
     """Python scalars stay as they are (they are weak in promotion); everything else becomes a Tensor."""
-    return x if isinstance(x, (Tensor, int, float, complex)) and not isinstance(x, np.generic) else as_tensor(x)
+    if isinstance(x, Tensor):
+        return x
+    return x if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic) else as_tensor(x)
 
 
 def _binary(name: str, ufunc: Callable[..., Any], doc: str) -> tuple[Primitive, Callable[..., Tensor]]:
@@ -40,7 +42,11 @@ def _binary(name: str, ufunc: Callable[..., Any], doc: str) -> tuple[Primitive, 
     defcost(primitive, _flops(1))
 
     def operation(x: ArrayLike, y: ArrayLike) -> Tensor:
-        return bind(primitive, _operand(x), _operand(y))
+        if not isinstance(x, Tensor):
+            x = _operand(x)
+        if not isinstance(y, Tensor):
+            y = _operand(y)
+        return bind(primitive, x, y)
 
     operation.__name__ = operation.__qualname__ = name
     operation.__doc__ = doc
