@@ -20,14 +20,20 @@ from minitf.autodiff.tensor import Primitive, Tensor, bind
 Rule = Callable[..., Any]
 
 
-def defvjp(primitive: Primitive, *rules: Rule | None, saves: tuple[int | str, ...] | None = None) -> None:
-    """One rule ``(g, out, *args, **params)`` an argument; None: the argument has no gradient. See ``Primitive.saves``."""
+def defvjp(primitive: Primitive, *rules: Rule | None, saves: tuple[Any, ...] | None = None) -> None:
+    """One rule ``(g, out, *args, **params)`` an argument; None: the argument has no gradient.
+
+    saves: what the rules need, (0, "out") for all of them or ((1,), (0,)) for each; see ``Primitive.saves``.
+    """
 
     def pull(g: Any, needed: list[int], out: Any, args: list[Any], params: dict[str, Any]) -> list[Any]:
         return [None if rules[i] is None else rules[i](g, out, *args, **params) for i in needed]  # pyright: ignore
 
     primitive.vjp = pull
-    primitive.saves = None if saves is None else frozenset(saves)
+    if saves and isinstance(saves[0], tuple):
+        primitive.saves = tuple(frozenset(needs) for needs in saves)
+    else:
+        primitive.saves = None if saves is None else frozenset(saves)
 
 
 def defvjp_argnum(primitive: Primitive, rule: Rule, saves: tuple[int | str, ...] | None = None) -> None:

@@ -60,8 +60,9 @@ class Primitive:
         decomposition has integer or piecewise constant results: its outputs are constants to every trace.
     decomposition: the same function written with smaller operations; used for the derivatives of fused kernels that
         have none of their own, and by ``precision``, which must see every rounding.
-    saves: what the backward sweep needs: positions of arguments and "out"; None means everything. The rest is replaced
-        by its shape and dtype, so that nothing is kept alive without need.
+    saves: what the backward sweep needs: positions of arguments and "out", for all arguments alike (a set) or for the
+        gradient of each (a tuple of sets); None means everything. The rest is replaced by its shape and dtype, so
+        that nothing is kept alive without need.
     """
 
     __slots__ = ("cost", "decomposition", "impl", "jvp", "many", "name", "saves", "vjp")
@@ -81,7 +82,7 @@ class Primitive:
         self.jvp: Callable[..., Any] | None = None
         self.cost: Callable[..., Any] | None = None
         self.decomposition = decomposition
-        self.saves: frozenset[int | str] | None = None
+        self.saves: frozenset[int | str] | tuple[frozenset[int | str], ...] | None = None
 
     def __repr__(self) -> str:
         return f"<primitive {self.name}>"
@@ -479,6 +480,8 @@ class ReverseTrace(Trace):
         saved_out = out
         saves = primitive.saves
         if saves is not None:
+            if isinstance(saves, tuple):
+                saves = saves[parents[0][0]] if len(parents) == 1 else frozenset().union(*(saves[i] for i, _ in parents))
             for i, a in enumerate(primals):
                 if i not in saves and isinstance(a, (Tensor, np.ndarray)):
                     primals[i] = Spec(a.data if isinstance(a, Tensor) else a)

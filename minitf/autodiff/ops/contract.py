@@ -32,6 +32,7 @@ defvjp(
     matmul_p,
     lambda g, out, x, y: unbroadcast(bind(matmul_p, g, swapaxes(conj(y), -1, -2)), x),
     lambda g, out, x, y: unbroadcast(bind(matmul_p, swapaxes(conj(x), -1, -2), g), y),
+    saves=((1,), (0,)),
 )
 defjvp(matmul_p, lambda t, out, x, y: bind(matmul_p, t, y), lambda t, out, x, y: bind(matmul_p, x, t))
 
@@ -55,6 +56,9 @@ def matmul(x: ArrayLike, y: ArrayLike) -> Tensor:
             f"matmul: the last axis of {x.shape} (size {x.shape[-1]}) must equal "
             f"the {'only' if y.ndim == 1 else 'second last'} axis of {y.shape} (size {inner_y})"
         )
+    if x.ndim > 2 and y.ndim == 2:  # one large product, here and in the gradient of y
+        rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+        return reshape(bind(matmul_p, rows, y), (*x.shape[:-1], y.shape[-1]))
     if x.ndim > 1 and y.ndim > 1:
         return bind(matmul_p, x, y)
     left = expand_dims(x, 0) if x.ndim == 1 else x

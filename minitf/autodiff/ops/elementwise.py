@@ -96,6 +96,7 @@ defvjp(
     multiply_p,
     lambda g, out, x, y: unbroadcast(g * conj(y), x),
     lambda g, out, x, y: unbroadcast(g * conj(x), y),
+    saves=((1,), (0,)),
 )
 defjvp(multiply_p, lambda t, out, x, y: t * y, lambda t, out, x, y: x * t)
 
@@ -104,14 +105,19 @@ defvjp(
     divide_p,
     lambda g, out, x, y: unbroadcast(g / conj(y), x),
     lambda g, out, x, y: unbroadcast(-g * conj(out / y), y),
-    saves=(1, "out"),
+    saves=((1,), (1, "out")),
 )
 defjvp(divide_p, lambda t, out, x, y: t / y, lambda t, out, x, y: -out / y * t)
 
 floor_divide_p, floor_divide = _binary("floor_divide", np.floor_divide, "floor(x / y); no gradient.")
 
 mod_p, mod = _binary("mod", np.mod, "x - floor(x / y) * y.")
-defvjp(mod_p, lambda g, out, x, y: unbroadcast(g, x), lambda g, out, x, y: unbroadcast(-g * floor_divide(x, y), y))
+defvjp(
+    mod_p,
+    lambda g, out, x, y: unbroadcast(g, x),
+    lambda g, out, x, y: unbroadcast(-g * floor_divide(x, y), y),
+    saves=((), (0, 1)),
+)
 defjvp(mod_p, lambda t, out, x, y: _shaped(t, out), lambda t, out, x, y: -t * floor_divide(x, y))
 
 negative_p, negative = _unary("negative", np.negative, lambda out, x: -1.0, saves=(), doc="-x.")
@@ -129,6 +135,7 @@ defvjp(
     power_p,
     lambda g, out, x, y: unbroadcast(g * conj(_power_slope(x, y)), x),
     lambda g, out, x, y: unbroadcast(g * conj(_power_of_exponent(out, x)), y),
+    saves=((0, 1), (0, "out")),
 )
 defjvp(power_p, lambda t, out, x, y: t * _power_slope(x, y), lambda t, out, x, y: t * _power_of_exponent(out, x))
 
@@ -228,6 +235,7 @@ def _defextremum(primitive: Primitive, first_wins: Callable[..., Tensor]) -> Non
         primitive,
         lambda g, out, x, y: unbroadcast(where(first_wins(x, y), g, 0.0), x),
         lambda g, out, x, y: unbroadcast(where(first_wins(x, y), 0.0, g), y),
+        saves=(0, 1),
     )
     defjvp(
         primitive,
