@@ -1,7 +1,4 @@
-"""Builds the book: executes what must be executed, renders, and says which page to open.
-
-    python chapters/_book [--jobs N]
-"""
+"""Builds the book: executes what must be executed, renders, and says which page to open: ``python chapters/_book``."""
 
 from __future__ import annotations
 
@@ -43,7 +40,6 @@ def main() -> int:
         executed, failures = asyncio.run(execute_all(ROOT, waiting, BUILD / "executed", jobs, tell))
         if failures:
             raise RenderingError("\n\n".join(map(str, failures)))
-        tell("rendering")
         rendered = render(ROOT, BUILD, [*ready, *executed], plain)
     except RenderingError as error:
         print(f"\n{error}", file=sys.stderr)

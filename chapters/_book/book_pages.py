@@ -34,7 +34,7 @@ def copy_mathjax(app: Sphinx, exception: Exception | None) -> None:
     if exception is None and app.builder.format == "html":
         package = find_spec("sphinx-mathjax-offline")
         if package is None or package.origin is None:
-            raise ModuleNotFoundError("the book takes MathJax from the package sphinx-mathjax-offline; make book has it")
+            raise ModuleNotFoundError("the book needs the package sphinx-mathjax-offline, which `make book` installs")
         copy_asset_file(Path(package.origin).parent / "static/mathjax" / MATHJAX, Path(app.outdir, "_static"))
 
 

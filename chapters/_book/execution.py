@@ -34,7 +34,7 @@ _KERNEL_ARGUMENTS = [
     # Without a date a figure that is drawn again is the same file.
     "--InlineBackend.print_figure_kwargs={'bbox_inches': 'tight', 'metadata': {'Date': None}}",
 ]
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -71,7 +71,9 @@ async def execute_all(
 ) -> tuple[list[Executed], list[ChapterError]]:
     """Executes these chapters, ``jobs`` at a time, to the end even if some of them fail."""
     free = asyncio.Semaphore(jobs)
+    # The same for one chapter as for many: BLAS gives the same digits only for the same number of threads.
     threads = max(1, (os.cpu_count() or 1) // jobs)
+    longest_first = sorted(names, key=lambda name: -BUDGETS.get(name, BUDGET))
 
     async def one(name: str) -> Executed | ChapterError:
         async with free:
@@ -85,7 +87,7 @@ async def execute_all(
             tell(f"executed  {name} in {executed.seconds:.1f} s{over}")
             return executed
 
-    results = await asyncio.gather(*map(one, names))
+    results = await asyncio.gather(*map(one, longest_first))
     done = [result for result in results if isinstance(result, Executed)]
     return done, [result for result in results if isinstance(result, ChapterError)]
 
@@ -123,9 +125,7 @@ def read(root: Path, chapter: Path) -> NotebookNode:
     return nbformat.from_dict({**notebook, "nbformat": 4, "nbformat_minor": 5})
 
 
-async def _run(
-    root: Path, chapter: Path, notebook: NotebookNode, log: Path, environment: Mapping[str, str]
-) -> None:
+async def _run(root: Path, chapter: Path, notebook: NotebookNode, log: Path, environment: Mapping[str, str]) -> None:
     current = 0
 
     def starts(cell: NotebookNode, cell_index: int) -> None:
@@ -146,11 +146,14 @@ async def _run(
         with log.open("wb") as kernel_says:
             await client.async_execute(env=dict(environment), stdout=kernel_says, stderr=kernel_says)
     except CellExecutionError:
-        raise ChapterError(_complaint(root, chapter, notebook, current, _traceback(notebook.cells[current]))) from None
+        cause = _traceback(notebook.cells[current])
     except CellTimeoutError:
-        raise ChapterError(_complaint(root, chapter, notebook, current, f"It did not end in {TIMEOUT} s.")) from None
+        cause = f"It did not end in {TIMEOUT} s."
     except DeadKernelError:
-        raise ChapterError(_complaint(root, chapter, notebook, current, f"The kernel died.\n{log.read_text()}")) from None
+        cause = f"The kernel died.\n{log.read_text(encoding='utf-8', errors='replace')}"
+    else:
+        return
+    raise ChapterError(_complaint(root, chapter, notebook, current, cause))
 
 
 def _environment(root: Path, folder: Path, trace: Path, threads: int) -> dict[str, str]:
@@ -173,7 +176,7 @@ def _environment(root: Path, folder: Path, trace: Path, threads: int) -> dict[st
 def _complaint(root: Path, chapter: Path, notebook: NotebookNode, index: int, cause: str) -> str:
     cell = notebook.cells[index]
     number = sum(earlier.cell_type == "code" for earlier in notebook.cells[: index + 1])
-    line = notebook.metadata["source_map"][index] + 1
+    line = notebook.metadata["source_map"][index]
     source = textwrap.indent(cell.source, "    ")
     return f"{chapter.relative_to(root)}, code cell {number} (line {line}):\n\n{source}\n\n{cause.rstrip()}\n"
 

@@ -18,9 +18,7 @@ from pathlib import Path
 LIBRARIES = ("numpy", "scipy", "numba", "ml_dtypes", "matplotlib")
 
 #: the machinery that decides how a chapter is executed
-MACHINERY = tuple(
-    Path(__file__).parent / name for name in ("inputs.py", "execution.py", "observe/sitecustomize.py")
-)
+MACHINERY = tuple(Path(__file__).parent / name for name in ("inputs.py", "execution.py", "observe/sitecustomize.py"))
 
 #: what changed while it was read has this digest, and is out of date at once
 UNSETTLED = "changed during the run"
@@ -51,7 +49,7 @@ def observed(root: Path, trace: str) -> set[str]:
     for line in trace.splitlines():
         kind, _, what = line.partition("\t")
         noted[kind].add(what)
-    sources = {source for module in noted["imported"] if (source := _source(root, module))}
+    sources = {source for module in noted["imported"] for source in _sources(root, module)}
     data = (Path(path).relative_to(root) for path in noted["read"] - noted["wrote"])
     return sources | {path.as_posix() for path in data if not any(map(_generated, path.parts))}
 
@@ -70,10 +68,11 @@ def _digest_all(paths: Iterable[Path]) -> str:
     return hashlib.sha256("".join(map(digest, paths)).encode()).hexdigest()[:16]
 
 
-def _source(root: Path, module: str) -> str | None:
+def _sources(root: Path, module: str) -> list[str]:
+    """The file of a module; of one that there is not, where it would lie, for it matters when it appears."""
     place = Path(*module.split("."))
-    candidates = (place.with_suffix(".py"), place / "__init__.py")
-    return next((path.as_posix() for path in candidates if (root / path).is_file()), None)
+    candidates = [place.with_suffix(".py").as_posix(), (place / "__init__.py").as_posix()]
+    return [path for path in candidates if (root / path).is_file()] or candidates
 
 
 def _generated(part: str) -> bool:

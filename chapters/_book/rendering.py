@@ -55,6 +55,7 @@ def render(root: Path, build: Path, executed: Iterable[Executed], pages: Mapping
     stamp, state = build / "html.inputs", _state(root, source)
     if stamp.is_file() and stamp.read_text() == state and (html / "index.html").is_file():
         return False
+    print("rendering", flush=True)
     stamp.unlink(missing_ok=True)
     try:
         _jupyter_book(root, build, source)
@@ -107,10 +108,12 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _jupyter_book(root: Path, build: Path, source: Path) -> None:
-    command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(source), "--path-output", str(build.parent)]
+    program = Path(sys.executable).with_name("jupyter-book")
+    command = [str(program), "build", str(source), "--path-output", str(build.parent)]
     command += ["--config", str(root / "_config.yml"), "--toc", str(root / "_toc.yml")]
     command += ["-W", "--keep-going", "-n", "-q"]
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode:
-        said = re.sub(rf"{re.escape(str(source))}/(\S+?)\.ipynb", r"\1.md", done.stdout)
+        said = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+        said = re.sub(rf"{re.escape(str(source))}/(\S+?)\.ipynb", r"\1.md", said)
         raise RenderingError(f"Jupyter Book failed (warnings are errors):\n{said}")

@@ -58,7 +58,7 @@ def differential_attention(
     v: Float[Tensor, "*B K S W"],
     *,
     lambda_: Any,
-    mask: Bool[Tensor, "*?"] | None = None,
+    mask: Bool[Tensor, "..."] | None = None,
     causal: bool = False,
     scale: float | None = None,
     return_weights: bool = False,

@@ -2,7 +2,9 @@
 
 from minitf.autodiff import methods as _methods  # noqa: F401  # attaches the operators
 from minitf.autodiff.check import check_grads
+from minitf.autodiff.checked import checked
 from minitf.autodiff.config import config
+from minitf.autodiff.cost import cost
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import astype, broadcast_to, conj, imag, real, reshape, sum, unbroadcast
 from minitf.autodiff.ops.contract import dot, einsum, matmul, outer, tensordot
@@ -106,6 +108,7 @@ from minitf.autodiff.ops.shape import (
     tril,
     triu,
 )
+from minitf.autodiff.precision import precision, store
 from minitf.autodiff.tensor import Tensor, as_tensor, no_grad, tensor
 from minitf.autodiff.transform import (
     checkpoint,

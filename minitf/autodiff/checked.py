@@ -1,7 +1,7 @@
 """``@checked``: shape annotations that are held to.
 
     @checked
-    def attention(q: Float[Tensor, "*B T E"], k: Float[Tensor, "*B S E"], *, mask: Bool[Tensor, "*#B #T #S"] | None = None): ...
+    def scores(q: Float[Tensor, "*B T E"], k: Float[Tensor, "*B S E"], mask: Bool[Tensor, "*#B #T #S"] | None): ...
 
 Annotations are jaxtyping's, read as text (so the module needs ``from __future__ import annotations``, and jaxtyping
 only for type checkers). Only the outermost checked call looks at its arguments; a call costs a few microseconds.
@@ -102,7 +102,10 @@ def checked(function: F) -> F:
         values = [*args, *kwargs.values()] if kwargs else args
         signature = (
             *kwargs,
-            *[(shape, v.dtype) if (shape := getattr(v, "shape", None)) is not None else type(v) for v in values],
+            *[
+                (s, getattr(v, "dtype", None)) if (s := getattr(v, "shape", None)) is not None else type(v)
+                for v in values
+            ],
         )
         if signature not in accepted:
             given = [(check, value) for check, value in zip(positional, args, strict=False) if check is not None]
@@ -130,14 +133,14 @@ def _read(function: Any, parameter: inspect.Parameter) -> Check | None:
     text = parameter.annotation
     if not isinstance(text, str) or not any(f"{kind}[" in text for kind in KINDS):
         return None
+    where = f"{function.__name__}: {parameter.name}"
     shapes, words = [], []
     for part in _alternatives(ast.parse(text, mode="eval").body):
-        if isinstance(part, ast.Subscript) and ast.unparse(part.value).rpartition(".")[2] in KINDS:
+        if isinstance(part, ast.Subscript) and (kind := ast.unparse(part.value).rpartition(".")[2]) in KINDS:
             inner = part.slice
             if not (isinstance(inner, ast.Tuple) and len(inner.elts) == 2 and isinstance(inner.elts[1], ast.Constant)):
-                raise TypeError(f'{function.__name__}: {parameter.name} needs an array type and axes: Float[Tensor, "B T D"]')
-            axes = str(inner.elts[1].value)
-            shapes.append(_shape(function.__name__, parameter.name, ast.unparse(part.value).rpartition(".")[2], axes))
+                raise TypeError(f'{where}: an annotation names an array type and its axes: {kind}[Tensor, "B T D"]')
+            shapes.append(_shape(where, kind, str(inner.elts[1].value)))
         else:
             words.append(ast.unparse(part))
     if not shapes:
@@ -153,17 +156,17 @@ def _alternatives(node: ast.expr) -> list[ast.expr]:
     return [node]
 
 
-def _shape(function: str, argument: str, kind: str, text: str) -> Shape:
-    axes = [_axis(function, argument, word) for word in text.split()]
+def _shape(where: str, kind: str, text: str) -> Shape:
+    axes = [_axis(where, word) for word in text.split()]
     starred = [i for i, axis in enumerate(axes) if axis.many]
     if len(starred) > 1:
-        raise TypeError(f"{function}: {argument}: {text!r} has two variable numbers of axes, only one can be told apart")
+        raise TypeError(f"{where}: {text!r} has two variable numbers of axes; there can be one")
     cut = starred[0] if starred else len(axes)
     many = axes[cut] if starred else None
     return Shape(*KINDS[kind], text, tuple(axes[:cut]), many, tuple(axes[cut + 1 :]))
 
 
-def _axis(function: str, argument: str, word: str) -> Axis:
+def _axis(where: str, word: str) -> Axis:
     if word == "...":
         return Axis(many=True)
     name = word.lstrip("*#?")
@@ -176,9 +179,9 @@ def _axis(function: str, argument: str, word: str) -> Axis:
     if name.isidentifier():
         return Axis(name=name, ones=ones, many=many)
     try:
-        return Axis(name=name, code=compile(name, f"<axis of {argument}>", "eval"), ones=ones)
+        return Axis(name=name, code=compile(name, f"<{where}>", "eval"), ones=ones)
     except SyntaxError:
-        raise TypeError(f"{function}: {argument}: {word!r} is no axis: a name, a number, an expression or ...") from None
+        raise TypeError(f"{where}: {word!r} is no axis: a name, a number, an expression or ...") from None
 
 
 # -- holding arguments to them ------------------------------------------------------------------------------------
@@ -189,7 +192,7 @@ def _verify(title: str, given: list[tuple[Check, Any]]) -> bool:
     simple = True
     sizes: dict[str, int] = {}
     groups: dict[str, tuple[tuple[int, ...], bool]] = {}
-    late: list[tuple[Check, Shape, Any, int]] = []
+    late: list[tuple[Check, Shape, Any]] = []
     for i, (check, value) in enumerate(given):
         try:
             shape, dtype = value.shape, value.dtype
@@ -206,19 +209,21 @@ def _verify(title: str, given: list[tuple[Check, Any]]) -> bool:
         for expected in check.shapes:
             if kind not in expected.kinds:
                 continue
+            trial = (sizes, groups) if len(check.shapes) == 1 else (dict(sizes), dict(groups))
             try:
-                if _fit(expected, shape, sizes, groups):
-                    late.append((check, expected, shape, i))
+                if _fit(expected, shape, *trial):
+                    late.append((check, expected, shape))
             except Mismatch as mismatch:
                 error = error or (expected, mismatch)
             else:
+                sizes, groups = trial
                 break
         else:
             if error is None:
                 _refuse_dtype(title, check, dtype)
             else:
                 _refuse_shape(title, check, *error, shape, given[:i])
-    for check, expected, shape, i in late:  # names may be bound by later arguments than the one that computes with them
+    for check, expected, shape in late:  # names may be bound by later arguments than the one that computes with them
         try:
             _fit_computed(expected, shape, sizes)
         except Mismatch as mismatch:
@@ -296,7 +301,16 @@ def _kind_of(dtype: Any) -> str:
     if isinstance(dtype, np.dtype):
         return "f" if is_floating(dtype) else {"u": "i"}.get(dtype.kind, dtype.kind)
     name = str(dtype).rpartition(".")[2]
-    starts = {"float": "f", "bfloat": "f", "half": "f", "double": "f", "int": "i", "uint": "i", "bool": "b", "complex": "c"}
+    starts = {
+        "float": "f",
+        "bfloat": "f",
+        "half": "f",
+        "double": "f",
+        "int": "i",
+        "uint": "i",
+        "bool": "b",
+        "complex": "c",
+    }
     return next((kind for start, kind in starts.items() if name.startswith(start)), "?")
 
 
@@ -312,12 +326,15 @@ def _refuse_shape(
     reason = mismatch.args[0]
     if len(mismatch.args) == 2:
         name, size = mismatch.args
-        source, given = next(
-            (other.name, getattr(value, "shape", ()))
-            for other, value in earlier
-            if hasattr(value, "shape") and any(_binds(s, name, size, value.shape) for s in other.shapes)
+        source = next(
+            (
+                f"from {other.name} {tuple(value.shape)}"
+                for other, value in earlier
+                if hasattr(value, "shape") and any(_binds(s, name, size, value.shape) for s in other.shapes)
+            ),
+            "another of its axes",
         )
-        reason = f" with {name} = {size} (from {source} {tuple(given)})"
+        reason = f" with {name} = {size} ({source})"
     raise ShapeError(f'{title}: {check.name} has shape {tuple(shape)}, expected "{expected.text}"{reason}')
 
 

@@ -21,6 +21,8 @@ from minitf.autodiff.ops.contract import matmul
 from minitf.autodiff.ops.shape import repeat, swapaxes
 from minitf.autodiff.precision import store
 from minitf.autodiff.tensor import Tensor, as_tensor
+from minitf.nn.activations import softcap as cap
+from minitf.nn.softmax import softmax
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -59,12 +61,12 @@ def attendable(
 
 @checked
 def scaled_dot_product_attention(
-    q: Float[Tensor, "*B H T E"],
-    k: Float[Tensor, "*B K S E"],
-    v: Float[Tensor, "*B K S W"],
+    q: Float[Tensor, "... T E"],
+    k: Float[Tensor, "... S E"],
+    v: Float[Tensor, "... S W"],
     *,
-    mask: Bool[Tensor, "*?"] | None = None,
-    bias: Float[Tensor, "*?"] | None = None,
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
     causal: bool = False,
     window: int | None = None,
     scale: float | None = None,
@@ -103,8 +105,6 @@ def scaled_dot_product_attention(
     if bias is not None:
         logits = logits + bias
     if softcap is not None:
-        from minitf.nn.functional import softcap as cap
-
         logits = cap(logits, softcap)
     weights = store(_normalize(logits, allowed, normalizer))  # kernels multiply with v in the storage format
     out = matmul(weights, v)
@@ -133,6 +133,4 @@ def _normalize(logits: Tensor, mask: Tensor | None, normalizer: str | Normalizer
             f"scaled_dot_product_attention: normalizer must be 'softmax' or a function (logits, mask) -> weights, "
             f"got {normalizer!r}"
         )
-    from minitf.nn.functional import softmax
-
     return softmax(logits, axis=-1, where=mask)

@@ -152,9 +152,9 @@ def imag(x: ArrayLike) -> Tensor:
 
 
 def conj(x: Any) -> Any:
-    """The complex conjugate; real input (Python scalars too) is returned as it is."""
-    if isinstance(x, Tensor):
-        return bind(conj_p, x) if x.data.dtype.kind == "c" else x
-    if isinstance(x, np.ndarray):
-        return np.conjugate(x)
-    return x.conjugate() if isinstance(x, complex) else x
+    """The complex conjugate; real Tensors and Python scalars are returned as they are."""
+    if not isinstance(x, Tensor):
+        if isinstance(x, (bool, int, float, complex)) and not isinstance(x, np.generic):
+            return x.conjugate()
+        x = as_tensor(x)
+    return bind(conj_p, x) if x.data.dtype.kind == "c" else x

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.dtypes import promote
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.errors import ShapeError, broadcast_message
 from minitf.autodiff.ops.broadcast import broadcast_to, conj, reshape, unbroadcast
 from minitf.autodiff.ops.broadcast import sum as sum_
 from minitf.autodiff.ops.elementwise import multiply
@@ -60,6 +60,9 @@ def matmul(x: ArrayLike, y: ArrayLike) -> Tensor:
         rows = reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
         return reshape(bind(matmul_p, rows, y), (*x.shape[:-1], y.shape[-1]))
     if x.ndim > 1 and y.ndim > 1:
+        leading = [x.shape[:-2], y.shape[:-2]]
+        if leading[0] != leading[1] and (reason := broadcast_message(leading)):
+            raise ShapeError(f"matmul: the leading {reason} (arguments: {x.shape}, {y.shape})")
         return bind(matmul_p, x, y)
     left = expand_dims(x, 0) if x.ndim == 1 else x
     right = expand_dims(y, 1) if y.ndim == 1 else y

@@ -159,8 +159,11 @@ def power(x: ArrayLike, y: ArrayLike) -> Tensor:
 # -- comparisons and logic: constants to every trace ------------------------------------------------------------
 
 
-def _constant(name: str, impl: Callable[..., Any], doc: str, arity: int = 2) -> Callable[..., Tensor]:
+def _constant(
+    name: str, impl: Callable[..., Any], doc: str, arity: int = 2, flops: int = 0
+) -> Callable[..., Tensor]:
     primitive = Primitive(name, _promoting(impl) if arity == 2 else impl)
+    defcost(primitive, _flops(flops))
 
     def binary(x: ArrayLike, y: ArrayLike) -> Tensor:
         return bind(primitive, _operand(x), _operand(y))
@@ -191,10 +194,12 @@ invert = _constant("invert", np.invert, "~x of integers or booleans.", arity=1)
 isnan = _constant("isnan", np.isnan, "True where x is NaN.", arity=1)
 isinf = _constant("isinf", np.isinf, "True where x is infinite.", arity=1)
 isfinite = _constant("isfinite", np.isfinite, "True where x is neither infinite nor NaN.", arity=1)
-sign = _constant("sign", np.sign, "-1, 0 or 1; x/|x| for complex x. The gradient is zero.", arity=1)
-floor = _constant("floor", np.floor, "The largest integer not above x; no gradient.", arity=1)
-ceil = _constant("ceil", np.ceil, "The smallest integer not below x; no gradient.", arity=1)
-round = _constant("round", np.rint, "The nearest integer, halves to even; no gradient (see straight_through).", arity=1)  # noqa: A001
+sign = _constant("sign", np.sign, "-1, 0 or 1; x/|x| for complex x. The gradient is zero.", arity=1, flops=1)
+floor = _constant("floor", np.floor, "The largest integer not above x; no gradient.", arity=1, flops=1)
+ceil = _constant("ceil", np.ceil, "The smallest integer not below x; no gradient.", arity=1, flops=1)
+round = _constant(
+    "round", np.rint, "The nearest integer, halves to even; no gradient (see straight_through).", arity=1, flops=1
+)
 
 
 # -- selection --------------------------------------------------------------------------------------------------

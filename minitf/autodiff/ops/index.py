@@ -8,7 +8,7 @@ import numpy as np
 
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import broadcast_to, normalize_axes, unbroadcast
-from minitf.autodiff.rules import deflinear
+from minitf.autodiff.rules import defcost, deflinear
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
 
 
@@ -48,6 +48,7 @@ index_p = Primitive("index", lambda x, index: x[index])
 scatter_p = Primitive("scatter_add", _scatter)
 deflinear(index_p, lambda g, out, x, index: bind(scatter_p, g, index=index, shape=x.shape))
 deflinear(scatter_p, lambda g, out, x, index, shape: unbroadcast(bind(index_p, g, index=index), x))
+defcost(scatter_p, lambda out, x, index, shape: (0 if _is_basic(index) else x.size, 0))
 
 
 def _plain_index(index: Any) -> Any:
@@ -125,6 +126,7 @@ deflinear(
     lambda g, out, x, indices, axis: bind(put_along_p, g, indices=indices, axis=axis, shape=x.shape),
 )
 deflinear(put_along_p, lambda g, out, x, indices, axis, shape: bind(take_along_p, g, indices=indices, axis=axis))
+defcost(put_along_p, lambda out, x, indices, axis, shape: (x.size, 0))
 
 
 def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int) -> Tensor:

@@ -1,0 +1,20 @@
+"""Layers, losses and the functions they are made of."""
+
+from minitf.nn import functional, init
+from minitf.nn.layers import Dropout, Embedding, LayerNorm, Linear, RMSNorm
+from minitf.nn.module import Buffer, Module, Parameter, count_parameters, functional_call
+
+__all__ = [
+    "Buffer",
+    "Dropout",
+    "Embedding",
+    "LayerNorm",
+    "Linear",
+    "Module",
+    "Parameter",
+    "RMSNorm",
+    "count_parameters",
+    "functional",
+    "functional_call",
+    "init",
+]

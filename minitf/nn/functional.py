@@ -1,0 +1,175 @@
+"""Neural functions under PyTorch's names: ``mt.nn.functional``.
+
+Arrays or Tensors in, Tensors out. Two things differ from PyTorch: weights act on the right (``linear`` takes
+``(D_in, D_out)``), and classes are on the last axis of a loss. Random functions take an explicit ``rng``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from minitf import autodiff as mt
+from minitf.autodiff.config import current
+from minitf.autodiff.dtypes import as_dtype
+from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.ops.elementwise import sigmoid, softplus, tanh
+from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
+from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
+from minitf.nn.activations import gelu, glu, relu, silu, softcap, squared_relu
+from minitf.nn.init import generator
+from minitf.nn.losses import cross_entropy, mse_loss, nll_loss
+from minitf.nn.norms import layer_norm, rms_norm
+from minitf.nn.softmax import log_softmax, real_floating, softmax
+
+__all__ = [
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "gelu",
+    "glu",
+    "layer_norm",
+    "linear",
+    "log_softmax",
+    "mse_loss",
+    "nll_loss",
+    "one_hot",
+    "relu",
+    "repeat_kv",
+    "rms_norm",
+    "sigmoid",
+    "silu",
+    "softcap",
+    "softmax",
+    "softplus",
+    "squared_relu",
+    "tanh",
+]
+
+
+# -- linear -----------------------------------------------------------------------------------------------------
+
+
+def _linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    out = np.matmul(x, weight)
+    out += bias
+    return out
+
+
+# Rows (N, D_in) of one dtype: one product each way, also for the weight.
+linear_p = Primitive("linear", _linear, decomposition=lambda x, weight, bias: mt.matmul(x, weight) + bias)
+defvjp(
+    linear_p,
+    lambda g, out, x, weight, bias: mt.matmul(g, weight.T),
+    lambda g, out, x, weight, bias: mt.matmul(x.T, g),
+    lambda g, out, x, weight, bias: mt.sum(g, 0),
+    saves=(0, 1),
+)
+defjvp(
+    linear_p,
+    lambda t, out, x, weight, bias: mt.matmul(t, weight),
+    lambda t, out, x, weight, bias: mt.matmul(x, t),
+    lambda t, out, x, weight, bias: mt.broadcast_to(t, out.shape),
+)
+defcost(linear_p, lambda out, x, weight, bias: ((2 * x.shape[-1] + 1) * out.size, x.shape[-1] * out.size))
+
+
+def linear(x: ArrayLike, weight: ArrayLike, bias: ArrayLike | None = None) -> Tensor:
+    """x @ weight + bias: ``(*, D_in), (D_in, D_out), (D_out,) -> (*, D_out)``."""
+    x, weight = as_tensor(x), as_tensor(weight)
+    if weight.ndim != 2 or x.ndim < 1 or x.shape[-1] != weight.shape[0]:
+        raise ShapeError(
+            f"linear: weight must be (D_in, D_out) with D_in the last axis of x; x is {x.shape}, weight {weight.shape}"
+        )
+    rows = mt.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1]))
+    if bias is None:
+        out = mt.matmul(rows, weight)
+    else:
+        bias = as_tensor(bias)
+        if bias.shape != weight.shape[1:]:
+            raise ShapeError(f"linear: bias must be (D_out,) = {weight.shape[1:]}, got {bias.shape}")
+        if rows.dtype == weight.dtype == bias.dtype:
+            out = bind(linear_p, rows, weight, bias)
+        else:
+            out = mt.matmul(rows, weight) + bias
+    return mt.reshape(out, (*x.shape[:-1], weight.shape[1]))
+
+
+# -- look-ups ---------------------------------------------------------------------------------------------------
+
+
+def _ids(what: str, ids: ArrayLike, V: int) -> np.ndarray:
+    ids = as_tensor(ids).data
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{what}: ids must be integers, got {ids.dtype} {ids.shape}")
+    if ids.size and (ids.min() < 0 or ids.max() >= V):
+        raise ValueError(f"{what}: ids must be between 0 and {V - 1}, got {ids.min()} to {ids.max()}")
+    return ids
+
+
+def embedding(ids: ArrayLike, weight: ArrayLike) -> Tensor:
+    """Rows of ``weight (V, D)``: ids ``(*)`` -> ``(*, D)``."""
+    weight = as_tensor(weight)
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: weight must be (V, D), got {weight.shape}")
+    return weight[_ids("embedding", ids, weight.shape[0])]
+
+
+def one_hot(ids: ArrayLike, V: int, dtype: object = None) -> Tensor:
+    """1 at the id, 0 elsewhere: ids ``(*)`` -> ``(*, V)``, of the configured dtype by default; a constant."""
+    dtype = current().dtype if dtype is None else as_dtype(dtype)
+    return plain((_ids("one_hot", ids, V)[..., None] == np.arange(V)).astype(dtype))
+
+
+def repeat_kv(x: ArrayLike, H: int) -> Tensor:
+    """Keys or values of K heads for H query heads: ``(*, K, S, E) -> (*, H, S, E)``; head h reads h // (H // K)."""
+    x = as_tensor(x)
+    if x.ndim < 3 or x.shape[-3] == 0 or H % x.shape[-3]:
+        raise ShapeError(f"repeat_kv: needs (*, K, S, E) with K a divisor of H = {H}, got {x.shape}")
+    return x if x.shape[-3] == H else mt.repeat(x, H // x.shape[-3], -3)
+
+
+# -- dropout ----------------------------------------------------------------------------------------------------
+
+
+def _keep(x: np.ndarray, keep: np.ndarray, scale: float) -> np.ndarray:
+    out = np.where(keep, x, 0)
+    out *= scale
+    return out
+
+
+keep_p = Primitive("dropout", _keep)
+deflinear(keep_p, lambda g, out, x, keep, scale: bind(keep_p, g, keep=keep, scale=scale))
+defcost(keep_p, lambda out, x, keep, scale: (x.size, 0))
+
+
+def dropout(
+    x: ArrayLike,
+    p: float = 0.5,
+    *,
+    rng: np.random.Generator | None = None,
+    training: bool = True,
+    mask: ArrayLike | None = None,
+) -> Tensor:
+    """Each element zero with probability ``p``, the others divided by 1 - p; the identity unless ``training``.
+
+    rng: draws which; needed unless nothing is drawn.
+    mask: boolean, True = kept, broadcast to ``x``: given instead of drawn.
+    """
+    x = real_floating("dropout", x)
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be between 0 and 1, got {p!r}")
+    if not training or (p == 0 and mask is None):
+        return x
+    if mask is None:
+        keep = generator(rng).random(x.shape, dtype=np.float32) >= p
+    else:
+        keep = as_tensor(mask).data
+        if keep.dtype != np.bool_:
+            raise TypeError(f"dropout: mask must be boolean, True = kept, got {keep.dtype}")
+        try:
+            keep = np.broadcast_to(keep, x.shape)
+        except ValueError:
+            raise ShapeError(f"dropout: a mask of shape {keep.shape} does not broadcast to x {x.shape}") from None
+    return bind(keep_p, x, keep=keep, scale=1 / (1 - p) if p < 1 else 0.0)

@@ -1,0 +1,203 @@
+"""Losses: ``(input, target)``, averaged over what is counted.
+
+Classes are on the last axis of the logits, ``(*, V)``, and the targets have the shape ``(*)`` in front of it (PyTorch
+has classes on axis 1). With p = softmax(logits), q the target distribution and lse = logsumexp(logits),
+
+    cross_entropy = lse - sum(q ∘ logits) + z_loss lse²          for class t:  q = (1 - ε) onehot(t) + ε / V
+
+The primitive keeps the logits and one number a row for the backward sweep, and writes one array of their size there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from minitf import autodiff as mt
+from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.rules import defcost, defvjp_all
+from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.nn.softmax import log_softmax, real_floating
+
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def _reduce(what: str, losses: Tensor, reduction: str, counted: int | None = None) -> Tensor:
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"{what}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if reduction == "none":
+        return losses
+    total = mt.sum(losses)
+    return total if reduction == "sum" else total / max(losses.size if counted is None else counted, 1)
+
+
+# -- rows of logits against classes -----------------------------------------------------------------------------
+# logits (N, V), target (N,): the class of each row, or -1 for a row that does not count.
+
+
+def _class_losses(logits: np.ndarray, target: np.ndarray, *, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """(losses, lse), each (N,); zeros for rows that do not count."""
+    top = np.max(logits, axis=-1, keepdims=True, initial=-math.inf)
+    top[top == -math.inf] = 0
+    exponentials = np.subtract(logits, top)
+    np.exp(exponentials, out=exponentials)
+    with np.errstate(divide="ignore"):
+        lse = np.log(np.sum(exponentials, axis=-1))
+    lse += top[:, 0]
+    counted = target >= 0
+    chosen = np.take_along_axis(logits, np.where(counted, target, 0)[:, None], -1)[:, 0]
+    if smoothing:
+        chosen = (1 - smoothing) * chosen + smoothing * np.mean(logits, axis=-1)
+    return np.where(counted, lse - chosen, 0), np.where(counted, lse, 0)
+
+
+def _class_losses_vjp(
+    g: np.ndarray, h: np.ndarray, logits: np.ndarray, lse: np.ndarray, target: np.ndarray, *, smoothing: float
+) -> np.ndarray:
+    """(g + h) p - g q for the cotangents g of the losses and h of lse."""
+    out = logits - lse[:, None]
+    counted = np.flatnonzero(target >= 0)
+    out[target < 0] = -math.inf
+    np.exp(out, out=out)
+    out *= (g + h)[:, None]
+    if smoothing:
+        out[counted] -= (smoothing / logits.shape[-1] * g[counted])[:, None]
+    out[counted, target[counted]] -= (1 - smoothing) * g[counted]
+    return out
+
+
+def _decomposed_class_losses(logits: Any, target: Any, *, smoothing: float) -> tuple[Tensor, Tensor]:
+    counted = as_tensor(target).data >= 0
+    logits = mt.where(counted[:, None], logits, 0.0)
+    lse = mt.logsumexp(logits, -1)
+    chosen = mt.take_along_axis(logits, np.where(counted, as_tensor(target).data, 0)[:, None], -1)[:, 0]
+    if smoothing:
+        chosen = (1 - smoothing) * chosen + smoothing * mt.mean(logits, -1)
+    return mt.where(counted, lse - chosen, 0.0), mt.where(counted, lse, 0.0)
+
+
+def _decomposed_class_losses_vjp(g: Any, h: Any, logits: Any, lse: Any, target: Any, *, smoothing: float) -> Tensor:
+    target = as_tensor(target).data
+    counted = target >= 0
+    q = np.full(logits.shape, smoothing / logits.shape[-1])
+    q[np.arange(len(target)), np.where(counted, target, 0)] += 1 - smoothing
+    p = mt.exp(mt.where(counted[:, None], logits - lse[:, None], -math.inf))
+    return (g + h)[:, None] * p - g[:, None] * np.where(counted[:, None], q, 0).astype(logits.dtype)
+
+
+class_losses_p = Primitive("cross_entropy", _class_losses, outputs="many", decomposition=_decomposed_class_losses)
+class_losses_vjp_p = Primitive(
+    "cross_entropy_vjp", _class_losses_vjp, decomposition=_decomposed_class_losses_vjp
+)
+
+
+def _pull_class_losses(g: Any, out: Any, logits: Any, target: Any, *, smoothing: float) -> tuple[Tensor, None]:
+    return bind(class_losses_vjp_p, *g, logits, out[1], target, smoothing=smoothing), None
+
+
+defvjp_all(class_losses_p, _pull_class_losses)
+defcost(
+    class_losses_p, lambda out, logits, target, smoothing: ((3 + (smoothing > 0)) * logits.size + 2 * target.size, 0)
+)
+defcost(class_losses_vjp_p, lambda out, g, h, logits, lse, target, smoothing: (4 * logits.size + target.size, 0))
+
+
+def _classes(what: str, input: Tensor, target: Any, ignore_index: int) -> np.ndarray:
+    """Class indices as a flat array with -1 where ``ignore_index`` was, checked."""
+    target = as_tensor(target).data
+    if target.dtype.kind not in "iu":
+        raise TypeError(f"{what}: class indices must be integers, got {target.dtype}")
+    if target.shape != input.shape[:-1]:
+        raise ShapeError(
+            f"{what}: scores of shape {input.shape} have their {input.shape[-1]} classes on the last axis, so class "
+            f"indices must have shape {input.shape[:-1]}, got {target.shape}"
+        )
+    ignored = target == ignore_index
+    wrong = ~ignored & ((target < 0) | (target >= input.shape[-1]))
+    if wrong.any():
+        where = tuple(int(i) for i in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{what}: target {target[where]} at {where} is not a class; classes are 0 to {input.shape[-1] - 1}, and "
+            f"ignore_index={ignore_index} marks what does not count"
+        )
+    return np.where(ignored, -1, target).reshape(-1).astype(np.intp)
+
+
+def _scores(what: str, input: ArrayLike) -> Tensor:
+    input = real_floating(what, input)
+    if input.ndim == 0 or input.shape[-1] == 0:
+        raise ShapeError(f"{what}: needs scores with classes on the last axis, got shape {input.shape}")
+    return input
+
+
+def cross_entropy(
+    input: ArrayLike,
+    target: ArrayLike,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int = -100,
+    z_loss: float = 0.0,
+    reduction: str = "mean",
+) -> Tensor:
+    """The cross-entropy of softmax(input) with the target, in nats.
+
+    input: logits ``(*, V)``, classes on the last axis.
+    target: class indices ``(*)`` if integer, probabilities ``(*, V)`` if floating (differentiable, too).
+    label_smoothing: ε in [0, 1]; the target becomes (1 - ε) target + ε / V.
+    ignore_index: class indices of this value do not count: zero loss and gradient.
+    z_loss: adds z_loss · logsumexp(input)², which keeps the normalizer near 1.
+    reduction: "mean" over the rows that count (0 if none does), "sum", or "none" for the losses ``(*)``.
+    """
+    input = _scores("cross_entropy", input)
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing!r}")
+    target = as_tensor(target)
+    if target.dtype.kind in "iu":
+        classes = _classes("cross_entropy", input, target, ignore_index)
+        rows = mt.reshape(input, (classes.size, input.shape[-1]))
+        losses, lse = bind(class_losses_p, rows, classes, smoothing=float(label_smoothing))
+        counted = int(np.count_nonzero(classes >= 0))
+    else:
+        losses, lse = _distribution_losses(input, target, label_smoothing), None
+        counted = losses.size
+    if z_loss:
+        losses = losses + z_loss * mt.square(mt.logsumexp(input, -1) if lse is None else lse)
+    return _reduce("cross_entropy", mt.reshape(losses, input.shape[:-1]), reduction, counted)
+
+
+def _distribution_losses(input: Tensor, target: Tensor, smoothing: float) -> Tensor:
+    """-sum(q log p), where a class with q = 0 contributes 0 even if it is impossible."""
+    target = real_floating("cross_entropy, target probabilities", target)
+    if target.shape != input.shape:
+        raise ShapeError(
+            f"cross_entropy: target probabilities must have the shape of the logits, {input.shape}, got {target.shape}"
+        )
+    if smoothing:
+        target = target * (1 - smoothing) + smoothing / input.shape[-1]
+    log_p = log_softmax(input)
+    absent = (target.data == 0) & (log_p.data == -math.inf)
+    if absent.any():
+        log_p = mt.where(absent, 0.0, log_p)
+    return -mt.sum(target * log_p, -1)
+
+
+def nll_loss(
+    input: ArrayLike, target: ArrayLike, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Tensor:
+    """-input[target]: the loss of log-probabilities ``(*, V)`` for class indices ``(*)``."""
+    input = _scores("nll_loss", input)
+    classes = _classes("nll_loss", input, target, ignore_index)
+    rows = mt.reshape(input, (classes.size, input.shape[-1]))
+    chosen = rows[np.arange(classes.size), np.maximum(classes, 0)]
+    losses = mt.where(classes >= 0, -chosen, 0.0)
+    return _reduce("nll_loss", mt.reshape(losses, input.shape[:-1]), reduction, int(np.count_nonzero(classes >= 0)))
+
+
+def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Tensor:
+    """(input - target)²; both of the same shape."""
+    input, target = as_tensor(input), as_tensor(target)
+    if input.shape != target.shape:
+        raise ShapeError(f"mse_loss: input and target must have the same shape, got {input.shape} and {target.shape}")
+    return _reduce("mse_loss", mt.square(input - target), reduction)
