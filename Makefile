@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed-
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help book test test-all test-cross lint index clean
+.PHONY: help book test test-all test-cross bench lint index clean
 
 help: ## what there is to make
 	@echo "make TARGET [PYTHON=python3.12] [JOBS=2] [ARGS=\"more for pytest\"]"
@@ -27,6 +27,9 @@ test-all: $(INSTALLED)test ## the slow tests too, with many more examples
 
 test-cross: $(INSTALLED)cross ## compares with other people's implementations (installs PyTorch and more)
 	$(PYTEST) --slow --cross --hypothesis-profile=quick tests/cross $(ARGS)
+
+bench: $(INSTALLED)test ## times the engine (alone on the machine, please)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,iqr $(ARGS)
 
 lint: $(INSTALLED)dev ## ruff, pyright and the floors of the house
 	$(BIN)/ruff check
