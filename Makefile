@@ -34,7 +34,7 @@ bench: $(INSTALLED)test ## times the engine (alone on the machine, please)
 lint: $(INSTALLED)dev ## ruff, pyright and the floors of the house
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 index: $(INSTALLED)test ## the generated files: index.json and references.bib

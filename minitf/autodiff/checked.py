@@ -138,9 +138,10 @@ def _read(function: Any, parameter: inspect.Parameter) -> Check | None:
     for part in _alternatives(ast.parse(text, mode="eval").body):
         if isinstance(part, ast.Subscript) and (kind := ast.unparse(part.value).rpartition(".")[2]) in KINDS:
             inner = part.slice
-            if not (isinstance(inner, ast.Tuple) and len(inner.elts) == 2 and isinstance(inner.elts[1], ast.Constant)):
+            if not (isinstance(inner, ast.Tuple) and len(inner.elts) == 2):
                 raise TypeError(f'{where}: an annotation names an array type and its axes: {kind}[Tensor, "B T D"]')
-            shapes.append(_shape(where, kind, str(inner.elts[1].value)))
+            axes = inner.elts[1]  # a lone name may have lost its quotes to a formatter
+            shapes.append(_shape(where, kind, str(axes.value) if isinstance(axes, ast.Constant) else ast.unparse(axes)))
         else:
             words.append(ast.unparse(part))
     if not shapes:

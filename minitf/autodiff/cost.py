@@ -135,7 +135,9 @@ class cost(Interpreter):
         if by not in ("primitive", "scope"):
             raise ValueError(f"cost: rows are by 'primitive' or by 'scope', got {by!r}")
         table = self.by_primitive if by == "primitive" else self.by_scope
-        rows = [{by: name} | {column: getattr(row, column) for column in COLUMNS} for name, row in table.items()]
+        rows: list[dict[str, Any]] = [
+            {by: name} | {column: getattr(row, column) for column in COLUMNS} for name, row in table.items()
+        ]
         if by == "primitive":
             rows.sort(key=lambda row: (-row["flops"], -row["bytes_written"], row[by]))
         return rows

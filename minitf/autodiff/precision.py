@@ -79,7 +79,7 @@ def round_to(x: np.ndarray, format: str, rng: np.random.Generator | None = None)
     x = np.asarray(x)
     if is_complex(x.dtype):
         out = np.empty_like(x)
-        out.real, out.imag = round_to(x.real, format, rng), round_to(x.imag, format, rng)
+        out.real, out.imag = round_to(np.real(x), format, rng), round_to(np.imag(x), format, rng)
         return out
     if not is_floating(x.dtype) or _holds(FORMATS[format], x.dtype):
         return x
@@ -97,7 +97,8 @@ def round_to(x: np.ndarray, format: str, rng: np.random.Generator | None = None)
         below = np.floor(units)
         with np.errstate(invalid="ignore"):  # inf - inf, where nothing is to be rounded
             rounded = below + (rng.random(below.shape) < units - below)
-        rounded = np.where(np.abs(rounded * last) > to.largest, nearest, rounded)
+        beyond = np.maximum(np.abs(rounded), np.abs(nearest)) * last > to.largest
+        rounded = np.where(beyond, nearest, rounded)
     rounded = rounded * last
     rounded = np.where(np.abs(rounded) > to.largest, kind(to.overflow), rounded)
     return np.copysign(rounded, wide).astype(x.dtype, copy=False)
@@ -431,8 +432,7 @@ def _sigmoid(x: Tensor) -> Tensor:
 
 def _logaddexp(x: Any, y: Any) -> Tensor:
     top = ew.maximum(x, y)
-    with np.errstate(invalid="ignore"):  # inf - inf: equal values take the other branch
-        distance = ew.where(ew.equal(x, y), 0.0, ew.abs(ew.subtract(x, y)))
+    distance = ew.where(ew.equal(x, y), 0.0, ew.abs(ew.subtract(x, y)))
     return top + ew.log1p(ew.exp(-distance))
 
 

@@ -29,13 +29,13 @@ from minitf.autodiff.ops.reduce import mean
 from minitf.autodiff.ops.shape import concatenate, expand_dims, swapaxes
 from minitf.autodiff.tensor import Tensor, as_tensor
 from minitf.nn.activations import gelu
-from minitf.nn.module import Module, Parameter
+from minitf.nn.module import Buffer, Module, Parameter
 from minitf.registry import implements, reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-POSITIONS = ("none", "learned", "fixed")
+POSITIONS = ("none", "learned")
 POOLS = ("none", "mean", "class")
 
 
@@ -137,14 +137,15 @@ def transformer_block_columns(
     H, N = len(w.W_val), X.shape[-1]
     tokens = layer_norm_columns(X, w.gamma_1, w.beta_1, eps)
     if A is None:
-        A = attention_columns(expand_dims(tokens, -3), w.U_q, w.U_k, causal=causal)
-    elif as_tensor(A).shape[-2:] != (N, N):
-        raise ShapeError(
-            f"transformer_block_columns: A must be (*, {N}, {N}) for X {X.shape}, got {as_tensor(A).shape}"
-        )
-    A = as_tensor(A)
-    heads = (*A.shape[:-3], H, N, N)
-    Y = X + multi_head_columns(tokens, broadcast_to(A, heads), w.W_val, w.W_out)
+        mixing = attention_columns(expand_dims(tokens, -3), w.U_q, w.U_k, causal=causal)
+    else:
+        mixing = as_tensor(A)
+        if mixing.shape[-2:] != (N, N):
+            raise ShapeError(
+                f"transformer_block_columns: A must be (*, {N}, {N}) for X of shape {X.shape}, got {mixing.shape}"
+            )
+        mixing = broadcast_to(mixing, (*mixing.shape[:-3], H, N, N))
+    Y = X + multi_head_columns(tokens, mixing, w.W_val, w.W_out)
     return Y + mlp_columns(layer_norm_columns(Y, w.gamma_2, w.beta_2, eps), w.W_1, w.b_1, w.W_2, w.b_2)
 
 
@@ -174,8 +175,8 @@ class MathematicalTransformer(Module):
 
     V, D, L, H: vocabulary, width, blocks, heads of width E = D // H. F: hidden units of the MLP, default 4D.
     C: number of scores, default V; with ``causal`` column n predicts token n + 1.
-    positions: p_n "learned" (max_length of them), "fixed" (the array ``codes`` (P, max_length)), or "none".
-    concatenate: x_n = [W e_n; p_n] instead of the sum, with P rows of positions (give P for learned ones).
+    positions: the p_n: "learned" (max_length of them), an array (P, max_length) of fixed columns, or "none".
+    concatenated: x_n = [W e_n; p_n] with that many rows P < D of positions; 0: x_n = W e_n + p_n, P = D.
     pool: "none"; "mean" over columns, or "class", an extra first column, for scores (B, C) of the whole sequence.
     """
 
@@ -188,57 +189,45 @@ class MathematicalTransformer(Module):
         F: int | None = None,
         *,
         C: int | None = None,
-        positions: str = "learned",
-        codes: np.ndarray | None = None,
+        positions: Any = "learned",
+        concatenated: int = 0,
         max_length: int | None = None,
-        concatenate: bool = False,
-        P: int | None = None,
         causal: bool = True,
         pool: str = "none",
         eps: float = 1e-5,
         rng: np.random.Generator,
     ):
-        super().__init__()
-        if positions not in POSITIONS:
-            raise ValueError(
-                f"MathematicalTransformer: positions must be one of {', '.join(POSITIONS)}, got {positions!r}"
-            )
+        name = type(self).__name__
         if pool not in POOLS:
-            raise ValueError(f"MathematicalTransformer: pool must be one of {', '.join(POOLS)}, got {pool!r}")
-        if positions == "learned" and not max_length:
-            raise ValueError("MathematicalTransformer: learned positions need max_length")
-        if (positions == "fixed") != (codes is not None):
-            raise ValueError('MathematicalTransformer: positions="fixed" goes together with codes (P, max_length)')
-        if D % H:
-            raise ShapeError(f"MathematicalTransformer: H = {H} heads do not divide D = {D}")
-        if codes is not None:
-            P, max_length = codes.shape
-        rows = P if concatenate else D
-        if positions != "none" and (
-            rows is None or (P is not None and rows != P) or (concatenate and not 0 < rows < D)
-        ):
-            raise ShapeError(
-                f"MathematicalTransformer: positions must have D = {D} rows, or P < D of them to be concatenated, got P = {P}"
-            )
-        E, F = D // H, 4 * D if F is None else F
-        draw = lambda *shape: Parameter(rng.normal(0, shape[-1] ** -0.5, shape))  # keeps the size of its input
-        self.causal, self.pool, self.eps, self.concatenate, self.max_length = causal, pool, eps, concatenate, max_length
-        joined = concatenate and positions != "none"
-        self.W = Parameter(rng.normal(0, 0.02, (D - rows if joined else D, V)))
-        if positions == "fixed":
-            self.p: Any = as_tensor(codes)
+            raise ValueError(f"{name}: pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        if D % H or not 0 <= concatenated < D:
+            raise ShapeError(f"{name}: needs H = {H} to divide D = {D} and 0 <= concatenated = {concatenated} < D")
+        E, P = D // H, concatenated or D
+        F = 4 * D if F is None else F
+        if isinstance(positions, str):
+            size = (P, max_length or 0)
+            if positions not in POSITIONS or (positions == "learned" and not max_length):
+                allowed = '"learned" (with max_length), "none", or an array (P, max_length)'
+                raise ValueError(f"{name}: positions must be {allowed}, got {positions!r} and max_length {max_length}")
+            self.p: Any = Parameter(rng.normal(0, 0.02, size)) if positions == "learned" else None
         else:
-            self.p = Parameter(rng.normal(0, 0.02, (rows, max_length))) if positions == "learned" else None
-        self.x_class = Parameter(rng.normal(0, 0.02, (D,))) if pool == "class" else None
+            self.p = Buffer(positions)
+            if self.p.ndim != 2 or self.p.shape[0] != P:
+                raise ShapeError(f"{name}: positions must be an array (P, max_length) with P = {P}, got {self.p.shape}")
+        draw = lambda *shape: Parameter(rng.normal(0, shape[-1] ** -0.5, shape))  # keeps the size of its input
+        zeros, ones = (lambda n, value=value: Parameter(np.full(n, value)) for value in (0.0, 1.0))
+        self.causal, self.pool, self.eps, self.concatenated = causal, pool, eps, concatenated
+        self.W = Parameter(rng.normal(0, 0.02, (D - concatenated, V)))
+        self.x_class = Parameter(rng.normal(0, 0.02, D)) if pool == "class" else None
         self.blocks = [
             BlockWeights(
-                draw(H, E, D), draw(H, E, D), draw(H, E, D), Parameter(rng.normal(0, D**-0.5, (H, D, E))),
-                draw(F, D), Parameter(np.zeros(F)), draw(D, F), Parameter(np.zeros(D)),
-                Parameter(np.ones(D)), Parameter(np.zeros(D)), Parameter(np.ones(D)), Parameter(np.zeros(D)),
+                U_q=draw(H, E, D), U_k=draw(H, E, D), W_val=draw(H, E, D), W_out=draw(H, D, E),
+                W_1=draw(F, D), b_1=zeros(F), W_2=draw(D, F), b_2=zeros(D),
+                gamma_1=ones(D), beta_1=zeros(D), gamma_2=ones(D), beta_2=zeros(D),
             )
             for _ in range(L)
         ]  # fmt: skip
-        self.gamma, self.beta = Parameter(np.ones(D)), Parameter(np.zeros(D))
+        self.gamma, self.beta = ones(D), zeros(D)
         self.W_head = draw(V if C is None else C, D)
 
     def forward(self, ids: Any) -> Tensor:
@@ -247,12 +236,12 @@ class MathematicalTransformer(Module):
         if ids.ndim != 2:
             raise ShapeError(f"MathematicalTransformer: ids must be (B, N), got shape {ids.shape}")
         B, N = ids.shape
-        if self.max_length is not None and N > self.max_length:
-            raise ShapeError(f"MathematicalTransformer: {N} positions, but max_length is {self.max_length}")
         X = swapaxes(self.W.T[ids], -1, -2)  # W e_n is column ids[n] of W
         if self.p is not None:
-            p = self.p[:, :N]
-            X = concatenate([X, broadcast_to(p, (B, *p.shape))], axis=-2) if self.concatenate else X + p
+            if self.p.shape[1] < N:
+                raise ShapeError(f"MathematicalTransformer: {N} tokens, but positions for {self.p.shape[1]}")
+            p = broadcast_to(self.p[:, :N], (B, len(self.p), N))
+            X = concatenate([X, p], axis=-2) if self.concatenated else X + p
         if self.x_class is not None:
             X = concatenate([broadcast_to(_column(self.x_class), (B, X.shape[-2], 1)), X], axis=-1)
         for weights in self.blocks:

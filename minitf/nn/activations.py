@@ -1,10 +1,10 @@
 """Nonlinearities. Each is a primitive f(x) with a second one for its derivative, g f'(x), computed in place.
 
-    relu(x) = max(x, 0)                  relu'(0) = 0
-    squared_relu(x) = max(x, 0)²
-    silu(x) = x sigmoid(x)               also called swish
-    gelu(x) = x Φ(x)                     Φ the distribution function of N(0, 1): the erf form
-    gelu(x) ≈ x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³)))            approximate="tanh"
+relu(x) = max(x, 0)                  relu'(0) = 0
+squared_relu(x) = max(x, 0)²
+silu(x) = x sigmoid(x)               also called swish
+gelu(x) = x Φ(x)                     Φ the distribution function of N(0, 1): the erf form
+gelu(x) ≈ x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³)))            approximate="tanh"
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def _activation(
     decomposition: Callable[..., Any],
     decomposed_slope: Callable[..., Any],
     flops: tuple[int, int],
-) -> Primitive:
-    """A primitive f. ``slope(g, x)`` is g f'(x); ``flops`` counts an element of f and of g f', as decomposed."""
+) -> tuple[Primitive, Primitive]:
+    """Primitives for f and for ``slope(g, x)`` = g f'(x); ``flops`` counts an element of each, as decomposed."""
     primitive = Primitive(name, impl, decomposition=decomposition)
     backward = Primitive(f"{name}_vjp", slope, decomposition=decomposed_slope)
     defvjp(primitive, lambda g, out, x: bind(backward, g, x), saves=(0,))
     defjvp(primitive, lambda t, out, x: bind(backward, t, x))
     defcost(primitive, lambda out, x: (flops[0] * x.size, 0))
     defcost(backward, lambda out, g, x: (flops[1] * x.size, 0))
-    return primitive
+    return primitive, backward
 
 
 # -- relu -------------------------------------------------------------------------------------------------------
@@ -93,7 +93,9 @@ def _decomposed_silu_slope(g: Any, x: Any) -> Tensor:
     return (1 + x * (1 - s)) * s * g
 
 
-silu_p = _activation("silu", _silu, _silu_slope, lambda x: x * mt.sigmoid(x), _decomposed_silu_slope, (2, 6))
+silu_p, silu_vjp_p = _activation(
+    "silu", _silu, _silu_slope, lambda x: x * mt.sigmoid(x), _decomposed_silu_slope, (2, 6)
+)
 
 
 def silu(x: ArrayLike) -> Tensor:
@@ -138,7 +140,7 @@ def _decomposed_gelu_slope(g: Any, x: Any) -> Tensor:
     return (x * density + (mt.erf(x * math.sqrt(0.5)) + 1) * 0.5) * g
 
 
-gelu_p = _activation("gelu", _gelu, _gelu_slope, _decomposed_gelu, _decomposed_gelu_slope, (5, 11))
+gelu_p, gelu_vjp_p = _activation("gelu", _gelu, _gelu_slope, _decomposed_gelu, _decomposed_gelu_slope, (5, 11))
 
 _A, _B = math.sqrt(2 / math.pi), 0.044715
 
@@ -185,7 +187,7 @@ def _decomposed_gelu_tanh_slope(g: Any, x: Any) -> Tensor:
     return (x * (1 - mt.square(tanh)) * (mt.square(x) * (3 * _A * _B) + _A) + tanh + 1) * 0.5 * g
 
 
-gelu_tanh_p = _activation(
+gelu_tanh_p, gelu_tanh_vjp_p = _activation(
     "gelu_tanh", _gelu_tanh, _gelu_tanh_slope, _decomposed_gelu_tanh, _decomposed_gelu_tanh_slope, (8, 16)
 )
 

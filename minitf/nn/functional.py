@@ -14,30 +14,65 @@ from minitf import autodiff as mt
 from minitf.autodiff.config import current
 from minitf.autodiff.dtypes import as_dtype
 from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.ops.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    fold,
+    unfold,
+)
 from minitf.autodiff.ops.elementwise import sigmoid, softplus, tanh
+from minitf.autodiff.ops.pooling import (
+    adaptive_avg_pool1d,
+    adaptive_avg_pool2d,
+    avg_pool1d,
+    avg_pool2d,
+    max_pool1d,
+    max_pool2d,
+)
+from minitf.autodiff.ops.resample import interpolate
 from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
 from minitf.nn.activations import gelu, glu, relu, silu, softcap, squared_relu
 from minitf.nn.init import generator
 from minitf.nn.losses import cross_entropy, mse_loss, nll_loss
 from minitf.nn.norms import layer_norm, rms_norm
+from minitf.nn.scaled_dot_product import scaled_dot_product_attention
 from minitf.nn.softmax import log_softmax, real_floating, softmax
 
 __all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "cross_entropy",
     "dropout",
     "embedding",
+    "fold",
     "gelu",
     "glu",
+    "interpolate",
     "layer_norm",
     "linear",
     "log_softmax",
+    "max_pool1d",
+    "max_pool2d",
     "mse_loss",
     "nll_loss",
     "one_hot",
     "relu",
     "repeat_kv",
     "rms_norm",
+    "scaled_dot_product_attention",
     "sigmoid",
     "silu",
     "softcap",
@@ -45,6 +80,7 @@ __all__ = [
     "softplus",
     "squared_relu",
     "tanh",
+    "unfold",
 ]
 
 

@@ -52,16 +52,12 @@ def ones(shape: Sequence[int], *, rng: np.random.Generator | None = None) -> np.
     return np.ones(shape, current().dtype)
 
 
-def normal(
-    shape: Sequence[int], mean: float = 0.0, std: float = 1.0, *, rng: np.random.Generator
-) -> np.ndarray:
+def normal(shape: Sequence[int], mean: float = 0.0, std: float = 1.0, *, rng: np.random.Generator) -> np.ndarray:
     """N(mean, std²)."""
     return _rounded(generator(rng).normal(mean, std, shape))
 
 
-def uniform(
-    shape: Sequence[int], low: float = -1.0, high: float = 1.0, *, rng: np.random.Generator
-) -> np.ndarray:
+def uniform(shape: Sequence[int], low: float = -1.0, high: float = 1.0, *, rng: np.random.Generator) -> np.ndarray:
     """U(low, high)."""
     return _rounded(generator(rng).uniform(low, high, shape))
 
@@ -95,16 +91,12 @@ def xavier_normal(shape: Sequence[int], gain: float = 1.0, *, rng: np.random.Gen
     return normal(shape, 0.0, gain * math.sqrt(2 / sum(fans(shape))), rng=rng)
 
 
-def kaiming_uniform(
-    shape: Sequence[int], gain: float = math.sqrt(2), *, rng: np.random.Generator
-) -> np.ndarray:
+def kaiming_uniform(shape: Sequence[int], gain: float = math.sqrt(2), *, rng: np.random.Generator) -> np.ndarray:
     """U(±gain sqrt(3 / fan_in)); the default gain is that of ReLU."""
     bound = gain * math.sqrt(3 / fans(shape)[0])
     return uniform(shape, -bound, bound, rng=rng)
 
 
-def kaiming_normal(
-    shape: Sequence[int], gain: float = math.sqrt(2), *, rng: np.random.Generator
-) -> np.ndarray:
+def kaiming_normal(shape: Sequence[int], gain: float = math.sqrt(2), *, rng: np.random.Generator) -> np.ndarray:
     """N(0, gain² / fan_in); the default gain is that of ReLU."""
     return normal(shape, 0.0, gain / math.sqrt(fans(shape)[0]), rng=rng)

@@ -88,9 +88,7 @@ def _decomposed_class_losses_vjp(g: Any, h: Any, logits: Any, lse: Any, target: 
 
 
 class_losses_p = Primitive("cross_entropy", _class_losses, outputs="many", decomposition=_decomposed_class_losses)
-class_losses_vjp_p = Primitive(
-    "cross_entropy_vjp", _class_losses_vjp, decomposition=_decomposed_class_losses_vjp
-)
+class_losses_vjp_p = Primitive("cross_entropy_vjp", _class_losses_vjp, decomposition=_decomposed_class_losses_vjp)
 
 
 def _pull_class_losses(g: Any, out: Any, logits: Any, target: Any, *, smoothing: float) -> tuple[Tensor, None]:
@@ -98,10 +96,20 @@ def _pull_class_losses(g: Any, out: Any, logits: Any, target: Any, *, smoothing:
 
 
 defvjp_all(class_losses_p, _pull_class_losses)
-defcost(
-    class_losses_p, lambda out, logits, target, smoothing: ((3 + (smoothing > 0)) * logits.size + 2 * target.size, 0)
-)
-defcost(class_losses_vjp_p, lambda out, g, h, logits, lse, target, smoothing: (4 * logits.size + target.size, 0))
+
+
+def _class_losses_cost(out: Any, logits: np.ndarray, target: np.ndarray, *, smoothing: float) -> tuple[int, int]:
+    return (3 + bool(smoothing)) * logits.size + (2 + 3 * bool(smoothing)) * target.size, 0
+
+
+def _class_losses_vjp_cost(
+    out: Any, g: Any, h: Any, logits: np.ndarray, lse: Any, target: np.ndarray, *, smoothing: float
+) -> tuple[int, int]:
+    return (3 + bool(smoothing)) * logits.size + (3 + bool(smoothing)) * target.size, 0
+
+
+defcost(class_losses_p, _class_losses_cost)
+defcost(class_losses_vjp_p, _class_losses_vjp_cost)
 
 
 def _classes(what: str, input: Tensor, target: Any, ignore_index: int) -> np.ndarray:
@@ -183,9 +191,7 @@ def _distribution_losses(input: Tensor, target: Tensor, smoothing: float) -> Ten
     return -mt.sum(target * log_p, -1)
 
 
-def nll_loss(
-    input: ArrayLike, target: ArrayLike, *, ignore_index: int = -100, reduction: str = "mean"
-) -> Tensor:
+def nll_loss(input: ArrayLike, target: ArrayLike, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
     """-input[target]: the loss of log-probabilities ``(*, V)`` for class indices ``(*)``."""
     input = _scores("nll_loss", input)
     classes = _classes("nll_loss", input, target, ignore_index)

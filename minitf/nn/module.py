@@ -23,6 +23,7 @@ from typing import Any, Self
 import numpy as np
 
 from minitf.autodiff.config import current
+from minitf.autodiff.cost import scope
 from minitf.autodiff.dtypes import as_dtype, is_complex, is_floating, is_inexact
 from minitf.autodiff.tensor import Tensor, as_tensor, interpreters
 
@@ -40,7 +41,10 @@ class Parameter(Tensor):
         value = as_tensor(data).data
         if dtype is None:
             dtype = _partner(current().dtype, value.dtype)
-        super().__init__(np.array(value, dtype=as_dtype(dtype)), requires_grad=requires_grad)
+        super().__init__(np.array(value, dtype=as_dtype(dtype), order="C"), requires_grad=requires_grad)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles are leaves of their own
+        return Parameter, (self.data, self.dtype, self.requires_grad)
 
     def __repr__(self) -> str:
         return f"Parameter{super().__repr__().removeprefix('tensor')}"
@@ -56,6 +60,9 @@ class Buffer(Tensor):
 
     def __init__(self, data: Any, dtype: Any = None):
         super().__init__(np.array(as_tensor(data).data, dtype=None if dtype is None else as_dtype(dtype)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Buffer, (self.data, self.dtype)
 
     def __repr__(self) -> str:
         return f"Buffer{super().__repr__().removeprefix('tensor')}"
@@ -80,7 +87,8 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not interpreters():
             return self.forward(*args, **kwargs)
-        return self.forward(*args, **kwargs)
+        with scope(self):  # somebody counts: what happens inside is this module's
+            return self.forward(*args, **kwargs)
 
     # -- the parts ----------------------------------------------------------------------------------------------
 

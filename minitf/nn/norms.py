@@ -50,19 +50,28 @@ def _norm(x: np.ndarray, weight: Any, bias: Any = None, *, eps: float, center: b
 
 def _norm_vjp(
     g: np.ndarray, x: np.ndarray, weight: Any, *, eps: float, center: bool, offset: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The cotangents of x, weight and bias."""
+) -> tuple[np.ndarray, ...]:
+    """The cotangents of x and, if there is one, of the weight."""
     y, r = _standardize(x, eps, center)
-    rows = g.reshape(-1, g.shape[-1])
-    of_bias = rows.sum(axis=0)
-    of_weight = np.einsum("nd,nd->d", rows, y.reshape(rows.shape)) if weight is not None else of_bias
-    scaled = g.copy() if weight is None else g * (weight + offset if offset else weight)
+    others = ()
+    if weight is None:
+        scaled = g.copy()
+    else:
+        others = (_row_sum_of_product(g, y),)
+        scaled = g * (weight + offset if offset else weight)
     y *= _mean_product(scaled, y)
     if center:
         scaled -= np.mean(scaled, axis=-1, keepdims=True)
     scaled -= y
     scaled *= r
-    return scaled, of_weight, of_bias
+    return scaled, *others
+
+
+def _row_sum_of_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """sum(a b) over all axes but the last."""
+    if a.dtype.kind == "V":
+        return np.sum(a * b, axis=tuple(range(a.ndim - 1)))
+    return np.einsum("nd,nd->d", a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
 
 
 def _decomposed_standardize(x: Any, eps: float, center: bool) -> tuple[Tensor, Tensor]:
@@ -78,37 +87,44 @@ def _decomposed_norm(x: Any, weight: Any, bias: Any = None, *, eps: float, cente
     return y if bias is None else y + bias
 
 
-def _decomposed_norm_vjp(
-    g: Any, x: Any, weight: Any, *, eps: float, center: bool, offset: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _decomposed_norm_vjp(g: Any, x: Any, weight: Any, *, eps: float, center: bool, offset: float) -> tuple[Tensor, ...]:
     y, r = _decomposed_standardize(x, eps, center)
-    leading = tuple(range(g.ndim - 1))
-    of_bias = mt.sum(g, leading)
-    of_weight = mt.sum(g * y, leading) if weight is not None else of_bias
+    others = () if weight is None else (mt.sum(g * y, tuple(range(g.ndim - 1))),)
     scaled = g if weight is None else g * (weight + offset if offset else weight)
     of_x = scaled - y * mt.mean(scaled * y, axis=-1, keepdims=True)
     if center:
         of_x = of_x - mt.mean(scaled, axis=-1, keepdims=True)
-    return of_x * r, of_weight, of_bias
+    return of_x * r, *others
 
 
 norm_p = Primitive("norm", _norm, decomposition=_decomposed_norm)
 norm_vjp_p = Primitive("norm_vjp", _norm_vjp, outputs="many", decomposition=_decomposed_norm_vjp)
-defvjp_all(
-    norm_p,
-    lambda g, out, x, weight, bias=None, **options: bind(norm_vjp_p, g, x, weight, **options),
-    saves=(0, 1),
-)
 
 
-def _norm_cost(out: Any, x: np.ndarray, weight: Any, bias: Any = None, *, center: bool, **_: Any) -> tuple[int, int]:
+def _pull_norm(g: Any, out: Any, x: Any, weight: Any, bias: Any = None, **options: Any) -> tuple[Tensor | None, ...]:
+    of_x, *others = bind(norm_vjp_p, g, x, weight, **options)
+    of_weight = others[0] if others else None
+    return of_x, of_weight, None if bias is None else mt.sum(g, tuple(range(g.ndim - 1)))
+
+
+defvjp_all(norm_p, _pull_norm, saves=(0, 1))
+
+
+# As the decompositions do it: operations on all elements, on one number a row, and on the weight.
+def _norm_cost(
+    out: Any, x: np.ndarray, weight: Any, bias: Any = None, *, center: bool, offset: float, **_: Any
+) -> tuple[int, int]:
     each = 3 + 2 * center + (weight is not None) + (bias is not None)
-    return each * x.size + 3 * (x.size // x.shape[-1]), 0
+    D = x.shape[-1]
+    return each * x.size + 2 * (x.size // D) + (D if weight is not None and offset else 0), 0
 
 
-def _norm_vjp_cost(out: Any, g: Any, x: np.ndarray, weight: Any, *, center: bool, **_: Any) -> tuple[int, int]:
+def _norm_vjp_cost(
+    out: Any, g: Any, x: np.ndarray, weight: Any, *, center: bool, offset: float, **_: Any
+) -> tuple[int, int]:
     each = 8 + 4 * center + 3 * (weight is not None)
-    return each * x.size + 4 * (x.size // x.shape[-1]), 0
+    D = x.shape[-1]
+    return each * x.size + 2 * (x.size // D) - (D if weight is not None and not offset else 0), 0
 
 
 defcost(norm_p, _norm_cost)
@@ -125,7 +141,7 @@ def _operands(what: str, x: ArrayLike, weight: Any, bias: Any) -> list[Tensor | 
         value = None if value is None else as_tensor(value)
         if value is not None and value.shape != x.shape[-1:]:
             raise ShapeError(
-                f"{what}: {name} must have the shape of the last axis, {x.shape[-1:]}, not {value.shape}, for x {x.shape}"
+                f"{what}: {name} must have the shape of the last axis of x {x.shape}, {x.shape[-1:]}, not {value.shape}"
             )
         operands.append(value)
     dtype = np.result_type(*(o.dtype for o in operands if o is not None and o.dtype.kind not in "iub"))
@@ -142,5 +158,5 @@ def layer_norm(
 
 def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, eps: float = 1e-6, offset: float = 0.0) -> Tensor:
     """x rsqrt(mean(x²) + eps) over the last axis, times ``offset + weight``, weight ``(D,)``, if given."""
-    x, weight, _ = _operands("rms_norm", x, weight, None)
-    return bind(norm_p, x, weight, eps=eps, center=False, offset=offset)
+    operands = _operands("rms_norm", x, weight, None)[:2]
+    return bind(norm_p, *operands, eps=eps, center=False, offset=offset)

@@ -52,24 +52,25 @@ def _log_softmax(x: np.ndarray, mask: np.ndarray | None = None, *, axis: int) ->
     return out
 
 
-def _decomposed_shift(x: Any, mask: Any, axis: int) -> tuple[Tensor, Tensor]:
-    """Exponents and the sum of their exponentials (1 where that is 0), by public operations."""
+def _decomposed_shift(x: Any, mask: Any, axis: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Exponents, their exponentials and the sum of those (1 where that is 0), by public operations."""
     x = as_tensor(x)
     if mask is not None:
         x = mt.where(mask, x, -math.inf)
     top = np.max(x.data, axis=axis, keepdims=True, initial=-math.inf)
     exponents = x - np.where(top == -math.inf, 0, top).astype(top.dtype)
-    total = mt.sum(mt.exp(exponents), axis, keepdims=True)
-    return exponents, mt.where(mt.equal(total, 0), 1.0, total)
+    exponentials = mt.exp(exponents)
+    total = mt.sum(exponentials, axis, keepdims=True)
+    return exponents, exponentials, mt.where(mt.equal(total, 0), 1.0, total)
 
 
 def _decomposed_softmax(x: Any, mask: Any = None, *, axis: int) -> Tensor:
-    exponents, total = _decomposed_shift(x, mask, axis)
-    return mt.exp(exponents) / total
+    _, exponentials, total = _decomposed_shift(x, mask, axis)
+    return exponentials / total
 
 
 def _decomposed_log_softmax(x: Any, mask: Any = None, *, axis: int) -> Tensor:
-    exponents, total = _decomposed_shift(x, mask, axis)
+    exponents, _, total = _decomposed_shift(x, mask, axis)
     return exponents - mt.log(total)
 
 

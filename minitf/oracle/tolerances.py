@@ -16,9 +16,10 @@ of one element may all be small by luck, its row and array are not; and where er
 over two keys, a softmax over a thousand) the row knows. The factor is the one under which correct implementations stay
 below 0.7 of the tolerance. The last term is one rounding of the result itself, which no sample need have met.
 
-Two places are judged exactly, with tolerance 0: where the answer is infinite, and rows that are *structurally* zero,
-such as the output of a query that may attend to nothing: zero in the answer, in every evaluation, and also when all
-inputs and cotangents are moved by some 6 %.
+Two places are judged exactly, with tolerance 0: where the answer is infinite, and rows of an output that are
+*structurally* zero, such as that of a query that may attend to nothing: zero in the answer, in every evaluation, and
+also when all inputs are moved by some 6 %. (Not rows of a gradient. The gradient of a query with one key is zero too,
+but as a difference of equal numbers, which a good kernel may have rounded differently.)
 
 Errors are proportional to the unit roundoff to first order. For float64, whose rounding cannot be seen from float64,
 the float32 envelope is scaled by 2^-29, and doubled because the answer has been computed in float64 as well.
@@ -179,12 +180,13 @@ def _envelope(
         with np.errstate(over="ignore", invalid="ignore"):
             samples.append([np.asarray(x) for x in context.run(everything, *arrays)])
     return [
-        scale * _tolerance(y, [sample[i] for sample in samples], moved[i], dtype) for i, y in enumerate(answers)
+        scale * _tolerance(y, [sample[i] for sample in samples], moved[i] if i < len(cotangents) else None, dtype)
+        for i, y in enumerate(answers)
     ]
 
 
-def _tolerance(y: np.ndarray, samples: list[np.ndarray], moved: np.ndarray, dtype: str) -> np.ndarray:
-    """The formula above for one array."""
+def _tolerance(y: np.ndarray, samples: list[np.ndarray], moved: np.ndarray | None, dtype: str) -> np.ndarray:
+    """The formula above for one array; ``moved``: an output at moved inputs, None for a gradient."""
     if y.size == 0 or not is_inexact(y.dtype):
         return np.zeros(y.shape)
     finite = np.isfinite(y)
@@ -199,9 +201,11 @@ def _tolerance(y: np.ndarray, samples: list[np.ndarray], moved: np.ndarray, dtyp
     row = square.mean(axis=-1, keepdims=True) if y.ndim else square
     size = np.maximum(np.where(finite, np.abs(y), 0.0), 2.0 ** FORMATS[dtype].least)
     envelope = FACTOR * np.sqrt(square + row + square.mean() / 4) + unit_roundoff(dtype) * size
-    zero = np.all([x == 0 for x in (y, moved, *samples)], axis=0)
-    zero = np.broadcast_to(zero.all(axis=-1, keepdims=True) if y.ndim else zero, y.shape)
-    return np.where(zero | ~finite, 0.0, envelope)
+    exact = ~finite
+    if moved is not None:
+        zero = np.all([x == 0 for x in (y, moved, *samples)], axis=0)
+        exact = exact | (zero.all(axis=-1, keepdims=True) if y.ndim else zero)
+    return np.where(exact, 0.0, envelope)
 
 
 def _rounded(x: np.ndarray, dtype: str) -> np.ndarray:

@@ -41,7 +41,11 @@ CASES = {
     "layer_norm_plain": (F.layer_norm, lambda x: TF.layer_norm(x, (6,)), (X,)),
     "rms_norm": (F.rms_norm, torch_rms_norm, (X, W)),
     "rms_norm_offset": (lambda x, w: F.rms_norm(x, w, offset=1.0), lambda x, w: torch_rms_norm(x, 1 + w), (X, W)),
-    "linear": (F.linear, lambda x, w, b: TF.linear(x, w.T, b), (X, RNG.standard_normal((6, 5)), RNG.standard_normal(5))),
+    "linear": (
+        F.linear,
+        lambda x, w, b: TF.linear(x, w.T, b),
+        (X, RNG.standard_normal((6, 5)), RNG.standard_normal(5)),
+    ),
     "embedding": (
         lambda w: F.embedding(np.abs(TARGET) % 7, w),
         lambda w: TF.embedding(torch.tensor(np.abs(TARGET) % 7), w),

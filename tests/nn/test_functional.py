@@ -90,7 +90,9 @@ def test_dropout_repeats_inside_checkpoint():
 
 def test_wrong_calls():
     x = np.ones((2, 3))
-    with pytest.raises(mt.ShapeError, match=r"\(D_in, D_out\) with D_in the last axis of x; x is \(2, 3\), weight \(2, 3\)"):
+    with pytest.raises(
+        mt.ShapeError, match=r"\(D_in, D_out\) with D_in the last axis of x; x is \(2, 3\), weight \(2, 3\)"
+    ):
         F.linear(x, np.ones((2, 3)))
     with pytest.raises(mt.ShapeError, match=r"bias must be \(D_out,\) = \(4,\), got \(3,\)"):
         F.linear(x, np.ones((3, 4)), np.ones(3))
@@ -100,9 +102,11 @@ def test_wrong_calls():
         F.embedding([1.0], np.ones((5, 2)))
     with pytest.raises(mt.ShapeError, match="K a divisor of H = 4"):
         F.repeat_kv(np.ones((1, 3, 2, 2)), 4)
-    with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator such as np.random.default_rng\(0\), got 0"):
+    with pytest.raises(
+        TypeError, match=r"rng must be a numpy.random.Generator such as np.random.default_rng\(0\), got 0"
+    ):
         F.dropout(x, 0.1, rng=0)
-    with pytest.raises(ValueError, match="p must be between 0 and 1, got 1.5"):
+    with pytest.raises(ValueError, match=r"p must be between 0 and 1, got 1.5"):
         F.dropout(x, 1.5)
     with pytest.raises(TypeError, match="mask must be boolean, True = kept"):
         F.dropout(x, 0.5, mask=np.ones((2, 3)))

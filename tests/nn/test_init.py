@@ -52,7 +52,7 @@ def test_constants_fans_and_dtype():
 
 
 def test_wrong_calls():
-    with pytest.raises(TypeError, match="rng must be a numpy.random.Generator"):
+    with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator"):
         init.normal((3,), rng=np.random)
     with pytest.raises(mt.ShapeError, match="at least 2 dimensions"):
         init.xavier_normal((3,), rng=np.random.default_rng(0))

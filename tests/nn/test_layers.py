@@ -49,11 +49,13 @@ def test_wrong_calls():
     rng = np.random.default_rng(0)
     with pytest.raises(TypeError, match="rng"):
         nn.Linear(3, 4)
-    with pytest.raises(TypeError, match=r"rng must be a numpy.random.Generator such as np.random.default_rng\(0\), got 0"):
+    with pytest.raises(
+        TypeError, match=r"rng must be a numpy.random.Generator such as np.random.default_rng\(0\), got 0"
+    ):
         nn.Linear(3, 4, rng=0)
     with pytest.raises(mt.ShapeError, match="Linear: D_out must be a positive integer, got 0"):
         nn.Linear(3, 0, rng=rng)
-    with pytest.raises(mt.ShapeError, match="Embedding: V must be a positive integer, got 2.5"):
+    with pytest.raises(mt.ShapeError, match=r"Embedding: V must be a positive integer, got 2.5"):
         nn.Embedding(2.5, 3, rng=rng)
     with pytest.raises(TypeError, match="rng must be"):
         nn.Dropout(0.5)

@@ -48,7 +48,9 @@ def test_probabilities_that_are_one_hot_are_classes():
     np.testing.assert_allclose(F.nll_loss(F.log_softmax(logits), target), classes, rtol=1e-14)
 
 
-@pytest.mark.parametrize("options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.1}, {"label_smoothing": 0.2, "z_loss": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1}, {"z_loss": 0.1}, {"label_smoothing": 0.2, "z_loss": 0.3}]
+)
 def test_gradients(options):
     rng = np.random.default_rng(1)
     logits, target = rng.standard_normal((2, 3, 4)), rng.integers(0, 4, (2, 3))

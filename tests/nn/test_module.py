@@ -1,5 +1,7 @@
 """Modules: finding their parts, their state, replacing parameters."""
 
+import copy
+import pickle
 from typing import NamedTuple
 
 import numpy as np
@@ -110,6 +112,20 @@ def test_a_state_that_does_not_fit_loads_nothing():
         model.load_state_dict("model.npz")
     model.load_state_dict({"scales.1": np.zeros(4), "other": 3}, strict=False)
     assert model.scales[1].tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_models_of_their_own(duplicate):
+    model = Model()
+    model.blocks[0].requires_grad_(False)
+    other = duplicate(model)
+    assert other.heads["main"].weight_of_embedding is other.embed.weight
+    assert [p.requires_grad for p in other.parameters()] == [p.requires_grad for p in model.parameters()]
+    F.cross_entropy(other(IDS), TARGET).backward()
+    assert other.embed.weight.grad is not None
+    assert model.embed.weight.grad is None
+    other.embed.weight.data[:] = 0
+    assert (model.embed.weight.data != 0).any()
 
 
 def test_modes_gradients_and_freezing():

@@ -94,7 +94,9 @@ def test_dtypes():
 
 
 def test_wrong_calls():
-    with pytest.raises(mt.ShapeError, match=r"weight must have the shape of the last axis, \(3,\), not \(2,\)"):
+    with pytest.raises(
+        mt.ShapeError, match=r"weight must have the shape of the last axis of x \(2, 3\), \(3,\), not \(2,\)"
+    ):
         F.layer_norm(np.ones((2, 3)), np.ones(2))
     with pytest.raises(TypeError, match="rms_norm: needs real floating values"):
         F.rms_norm([1, 2])

@@ -1,0 +1,239 @@
+"""``check`` runs an implementation on cases and judges what it answers; ``judge`` judges arrays that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from minitf.autodiff.dtypes import is_inexact
+from minitf.autodiff.interop import to_numpy
+from minitf.autodiff.precision import FORMATS
+from minitf.oracle.answers import SIZES, Arrays, Case, case, dtype_name, labels
+from minitf.oracle.diagnoses import diagnose
+from minitf.oracle.frameworks import FRAMEWORKS, Refused, Run, many
+from minitf.oracle.references import find
+from minitf.oracle.report import Report, Row
+from minitf.oracle.tolerances import tolerances_of
+from minitf.papers.catalogue import did_you_mean
+
+
+def check(
+    name: str,
+    fn: Callable[..., Any],
+    framework: str = "numpy",
+    dtype: str = "float32",
+    accumulate: str | None = None,
+    gradients: bool | None = None,
+    trials: int = 5,
+    sizes: Sequence[str] = ("tiny", "small"),
+    seed: int = 0,
+    device: str = "cpu",
+    *,
+    options: Sequence[str] | None = None,
+    profile: str = "stored",
+    backward: Callable[..., Any] | None = None,
+) -> Report:
+    """Is ``fn`` a correct implementation of ``name`` in ``dtype``? Outputs and gradients, on many drawn cases.
+
+    fn: called with the inputs of a case as arrays of the framework, positionally, and its options as keywords, masks
+        as arrays of the framework; returns what the reference returns, in ``dtype``.
+    framework: "numpy" (arrays of ``ml_dtypes`` for 16- and 8-bit formats), "torch" or "jax".
+    accumulate: the format of the implementation's arithmetic, by default float32 (float64 for float64).
+    gradients: judge them too; default: if the framework differentiates (torch.autograd, jax.vjp) or there is a
+        ``backward``.
+    trials: seeds, from ``seed`` on; each runs every size and every option combination.
+    options: labels of option combinations (``oracle.labels(name)``), for implementations that do not have all.
+    profile: "stored" expects low-precision values at storage points only, as fused kernels do; "eager" everywhere.
+    backward: ``backward(cotangent, *inputs, **options)`` returns the gradients of the differentiable inputs, as a tuple
+        in their order or by name; with several outputs ``cotangent`` is a tuple.
+
+    Never raises because of the implementation: what it raises is in the Report.
+    """
+    reference = find(name)
+    dtype = dtype_name(dtype)
+    if not callable(fn):
+        raise TypeError(f"oracle.check: fn is the implementation to check, a function; got {fn!r}")
+    if framework not in FRAMEWORKS:
+        hint = did_you_mean(str(framework), FRAMEWORKS)
+        raise ValueError(f"oracle.check: framework must be one of {', '.join(FRAMEWORKS)}, got {framework!r}{hint}")
+    if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
+        raise ValueError(f"oracle.check: trials must be a positive integer, got {trials!r}")
+    sizes = (sizes,) if isinstance(sizes, str) else tuple(sizes)
+    if not sizes or set(sizes) - set(SIZES):
+        raise ValueError(f"oracle.check: sizes are some of {', '.join(SIZES)}, got {sizes!r}")
+    options = (options,) if isinstance(options, str) else options
+    chosen = labels(name) if options is None else list(options)
+    if not chosen:
+        raise ValueError(f"oracle.check: options are some of {', '.join(labels(name))}, got none")
+    adapter = FRAMEWORKS[framework](device)
+    able = backward is not None or adapter.differentiates
+    if gradients and not able:
+        raise ValueError(
+            f"oracle.check: {framework} does not differentiate; pass backward=, a function (cotangent, *inputs, **options) "
+            f"that returns the gradients of {', '.join(reference.differentiable)}, or gradients=False"
+        )
+    wanted = reference.differentiable if gradients or (gradients is None and able) else ()
+
+    report = Report(name, framework, dtype, _accumulate(dtype, accumulate), profile, device)
+    if reference.differentiable and not wanted:
+        report.notes.append("gradients were not checked")
+    broken: set[str] = set()
+    for size in sorted(sizes, key=SIZES.index):
+        for number in range(seed, seed + trials):
+            for label in chosen:
+                if label in broken:
+                    continue
+                question = case(name, number, size, dtype, label)
+                tolerances = tolerances_of(question, accumulate, profile, gradients=bool(wanted))
+                report.cases.append(question.place)
+                try:
+                    run = adapter.run(fn, question, wanted, backward)
+                except Exception as error:
+                    broken.add(label)
+                    told = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+                    raised = "" if isinstance(error, Refused) else "fn raised "
+                    report.problems.append(f"{question.place}: {raised}{told}")
+                    report.cause = report.cause or (None if isinstance(error, Refused) else error)
+                    continue
+                _compare(report, question, tolerances, run, wanted)
+    return report
+
+
+def judge(
+    name: str,
+    case: Case,
+    outputs: Any,
+    gradients: Any = None,
+    *,
+    accumulate: str | None = None,
+    profile: str = "stored",
+) -> Report:
+    """Are these arrays the answer to ``case``? They are judged as computed in ``case.dtype``.
+
+    outputs: an array, a tuple of arrays or a dict by name, of NumPy or any framework.
+    gradients: the same for the differentiable inputs; None: they are not judged.
+    accumulate, profile: as for ``check``.
+    """
+    reference = find(name)
+    if not isinstance(case, Case):
+        raise TypeError(f"oracle.judge: the second argument is a Case, as oracle.case({name!r}) returns; got {case!r}")
+    if case.name != name:
+        raise ValueError(f"oracle.judge: the case belongs to {case.name!r}, not to {name!r}")
+    given = tuple(_by_name("outputs", outputs, reference.outputs).values())
+    found = None if gradients is None else _by_name("gradients", gradients, reference.differentiable)
+    wanted = reference.differentiable if gradients is not None else ()
+    report = Report(name, "saved arrays", case.dtype, _accumulate(case.dtype, accumulate), profile, "cpu", [case.place])
+    if reference.differentiable and not wanted:
+        report.notes.append("gradients were not given and not judged")
+    tolerances = tolerances_of(case, accumulate, profile, gradients=bool(wanted))
+    arrays = tuple(to_numpy(x) for x in given)
+    pulled = None if found is None else {key: None if g is None else to_numpy(g) for key, g in found.items()}
+    _compare(report, case, tolerances, Run(arrays, pulled), wanted, dtypes=False)
+    return report
+
+
+def _by_name(what: str, given: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    if isinstance(given, Mapping):
+        if set(given) != set(names):
+            raise ValueError(f"oracle.judge: {what} are {', '.join(names)}; got {', '.join(map(str, given))}")
+        return {name: given[name] for name in names}
+    if len(values := many(given)) != len(names):
+        raise ValueError(f"oracle.judge: {what} are {len(names)} arrays ({', '.join(names)}), got {len(values)}")
+    return dict(zip(names, values, strict=True))
+
+
+def _accumulate(dtype: str, accumulate: str | None) -> str:
+    return accumulate or ("float64" if dtype == "float64" else "float32")
+
+
+def _compare(
+    report: Report,
+    case: Case,
+    tolerances: tuple[Arrays, Arrays],
+    run: Run,
+    wanted: tuple[str, ...],
+    *,
+    dtypes: bool = True,
+) -> None:
+    """Adds the rows of one case to ``report``, and diagnoses the first case that fails."""
+    names = tuple(case.outputs)
+    if len(run.outputs) != len(names):
+        report.problems.append(
+            f"{case.place}: fn returned {len(run.outputs)} arrays; expected {len(names)} ({', '.join(names)})"
+        )
+        return
+    got: dict[tuple[str, str], np.ndarray | None] = {
+        ("output", name): x for name, x in zip(names, run.outputs, strict=True)
+    }
+    if run.gradients is None:  # an output of the wrong shape cannot be pulled back
+        wanted = ()
+    got |= {("gradient", name): run.gradients[name] for name in wanted}
+    expected = {("output", name): x for name, x in case.outputs.items()}
+    expected |= {("gradient", name): case.gradients[name] for name in wanted}
+    allowed = {("output", name): x for name, x in tolerances[0].items()}
+    allowed |= {("gradient", name): x for name, x in tolerances[1].items()}
+    compared: dict[tuple[str, str], np.ndarray] = {}
+    failed = set()
+    for key, right in expected.items():
+        array = got[key]
+        problem = _unfit(key, array, right, case.dtype if dtypes and is_inexact(right.dtype) else None)
+        if problem is not None or array is None:
+            report.rows.append(Row(*key, case.place, problem=problem))
+            continue
+        compared[key] = array.astype(np.float64)
+        row = measure(*key, case, compared[key], right, allowed[key])
+        report.rows.append(row)
+        if not row.passed:
+            failed.add(key)
+    if failed and not report.diagnoses:
+        report.diagnoses += diagnose(find(case.name), case, compared, allowed, failed)
+
+
+def _unfit(key: tuple[str, str], got: np.ndarray | None, right: np.ndarray, dtype: str | None) -> str | None:
+    """Why ``got`` cannot be compared with the right array, or None."""
+    kind, _ = key
+    if got is None:
+        return "there is no gradient (None): the output does not depend on this input" if kind == "gradient" else "missing"
+    if got.shape != right.shape:
+        hint = ""
+        if got.ndim == right.ndim and sorted(got.shape) == sorted(right.shape):
+            hint = "; are axes exchanged?"
+        return f"has shape {got.shape}, expected {right.shape}{hint}"
+    if dtype is not None and got.dtype.name != dtype:
+        return f"is {got.dtype.name}, expected {dtype}: cast the result to the dtype of the inputs"
+    return None
+
+
+def measure(kind: str, name: str, case: Case, got: np.ndarray, right: np.ndarray, tolerance: np.ndarray) -> Row:
+    """The errors of one array of the right shape."""
+    if right.size == 0:
+        return Row(kind, name, case.place, 0, 0.0, 0.0, 0.0)
+    right = right.astype(np.float64)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        error = np.where(got == right, 0.0, np.abs(got - right))  # equal infinities too
+        error = np.where(np.isnan(error), np.inf, error)
+        ratio = np.where(error == 0, 0.0, error / tolerance)
+        ulp = error / _last_place(right, case.dtype)
+    worst = np.unravel_index(int(np.argmax(ratio)), ratio.shape)
+    return Row(
+        kind,
+        name,
+        case.place,
+        right.size,
+        float(ratio[worst]),
+        float(np.sqrt(np.mean(np.square(ratio)))),
+        float(ulp.max()),
+        tuple(int(i) for i in worst),
+        float(right[worst]),
+        float(got[worst]),
+        float(tolerance[worst]),
+    )
+
+
+def _last_place(x: np.ndarray, dtype: str) -> np.ndarray:
+    """The distance between neighbours in ``dtype`` at the values ``x``."""
+    format = FORMATS[dtype]
+    exponent = np.frexp(np.where(np.isfinite(x) & (x != 0), x, 2.0**format.least))[1] - 1
+    return np.ldexp(1.0, np.maximum(exponent, format.least) + 1 - format.digits)

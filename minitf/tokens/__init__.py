@@ -1,0 +1,5 @@
+"""Tokenizers."""
+
+from minitf.tokens.bytes import ByteTokenizer
+
+__all__ = ["ByteTokenizer"]
