@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
-    "attention autodiff data feedforward fft grade inference linalg models nn optim oracle papers position registry tokens training".split()
-)
+    (
+        "attention", "autodiff", "data", "feedforward", "fft", "grade", "inference", "linalg", "models", "nn", "optim",
+        "oracle", "papers", "position", "registry", "tokens", "training",
+    )
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -81,8 +81,6 @@ def reference(
     entry = Reference(name, function, example, tuple(differentiable), tuple(outputs), tuple(options))
     other = REFERENCES.get(name)
     if other is not None and other.function.__module__ != function.__module__:
-        raise ValueError(
-            f"reference: {name!r} is already registered by {other.function.__module__}; names are unique"
-        )
+        raise ValueError(f"reference: {name!r} is already registered by {other.function.__module__}; names are unique")
     REFERENCES[name] = entry
     return entry

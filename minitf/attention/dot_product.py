@@ -107,7 +107,11 @@ class MultiHeadAttention(Module):
         """
         x = as_tensor(x)
         source = x if context is None else as_tensor(context)
-        q, k, v = split_heads(self.q(x), self.H), split_heads(self.k(source), self.K), split_heads(self.v(source), self.K)
+        q, k, v = (
+            split_heads(self.q(x), self.H),
+            split_heads(self.k(source), self.K),
+            split_heads(self.v(source), self.K),
+        )
         if self.freqs is not None:
             start = 0 if cache is None else cache.length
             at = np.arange(start, start + x.shape[1]) if positions is None else positions

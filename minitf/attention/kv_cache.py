@@ -52,7 +52,8 @@ class KVCache:
                 self._append(which, new.data)
         self.length += k.shape[2]
         keys, values = self.k, self.v
-        assert keys is not None and values is not None
+        assert keys is not None
+        assert values is not None
         return keys, values
 
     def _append(self, which: int, rows: np.ndarray) -> None:

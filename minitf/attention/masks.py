@@ -20,7 +20,9 @@ def causal_mask(T: int, S: int | None = None, offset: int | None = None) -> Tens
     return plain(np.arange(S) <= np.arange(T)[:, None] + offset)
 
 
-def sliding_window_mask(T: int, S: int | None = None, *, window: int, causal: bool = True, offset: int | None = None) -> Tensor:
+def sliding_window_mask(
+    T: int, S: int | None = None, *, window: int, causal: bool = True, offset: int | None = None
+) -> Tensor:
     """(T, S): keep 0 <= i - j < window, or |i - j| <= window when not causal. See ``causal_mask`` for S and offset."""
     if window < 1:
         raise ValueError(f"sliding_window_mask: window must be at least 1, got {window}")

@@ -1,6 +1,6 @@
 """Automatic differentiation on NumPy arrays: Tensors, primitives with rule tables, transformations, interpreters."""
 
-from minitf.autodiff import methods as _methods  # noqa: F401  # attaches the operators
+from minitf.autodiff import methods as _methods  # attaches the operators
 from minitf.autodiff.check import check_grads
 from minitf.autodiff.checked import checked
 from minitf.autodiff.config import config
@@ -39,9 +39,9 @@ from minitf.autodiff.ops.elementwise import (
     less,
     less_equal,
     log,
-    log10,
     log1p,
     log2,
+    log10,
     logaddexp,
     logical_and,
     logical_not,

@@ -54,7 +54,17 @@ def check_grads(
     _check(of_free, [values[i] for i in free], order, tuple(modes), rng, step, rtol, atol, "")
 
 
-def _check(f: Any, xs: list[Tensor], order: int, modes: tuple[str, ...], rng: Any, step: float, rtol: float, atol: float, path: str) -> None:
+def _check(
+    f: Any,
+    xs: list[Tensor],
+    order: int,
+    modes: tuple[str, ...],
+    rng: Any,
+    step: float,
+    rtol: float,
+    atol: float,
+    path: str,
+) -> None:
     directions = [_random(x, rng) for x in xs]
     with no_grad():
         measured = _difference(f, xs, directions, step)
@@ -76,11 +86,13 @@ def _check(f: Any, xs: list[Tensor], order: int, modes: tuple[str, ...], rng: An
     if order > 1:
         deeper = (rng, step, rtol, atol)
         if "jvp" in modes:
+
             def tangent(*ys: Tensor) -> tuple[Tensor, ...]:
                 return tuple(jvp(f, tuple(ys), tuple(directions))[1])
 
             _check(tangent, xs, order - 1, modes, *deeper, f"{path}jvp -> ")
         if "vjp" in modes:
+
             def pulled_back(*ys: Tensor) -> tuple[Tensor, ...]:
                 return vjp(f, *ys)[1](tuple(weights))
 
@@ -99,10 +111,7 @@ def _difference(f: Any, xs: list[Tensor], directions: list[Tensor], h: float) ->
         return [o.data for o in f(*(plain(x.data + k * h * d.data) for x, d in zip(xs, directions, strict=True)))]
 
     far_plus, plus, minus, far_minus = at(2), at(1), at(-1), at(-2)
-    return [
-        (8 * (p - m) - (pp - mm)) / (12 * h)
-        for pp, p, m, mm in zip(far_plus, plus, minus, far_minus, strict=True)
-    ]
+    return [(8 * (p - m) - (pp - mm)) / (12 * h) for pp, p, m, mm in zip(far_plus, plus, minus, far_minus, strict=True)]
 
 
 def _compare(got: np.ndarray, want: np.ndarray, scale: float, rtol: float, atol: float, what: str) -> None:

@@ -20,16 +20,20 @@ import numpy as np
 KERNELS = ("numba", "numpy")
 
 
+_FLOAT64 = np.dtype(np.float64)
+
+
 @dataclass(frozen=True)
 class Config:
     """kernels: "numba" or "numpy" (the naive twins); threads: of the kernels' pool; dtype: of new parameters."""
 
     kernels: str = "numba"
     threads: int = os.cpu_count() or 1
-    dtype: np.dtype = np.dtype(np.float64)
+    dtype: np.dtype = _FLOAT64
 
 
-_current: ContextVar[Config] = ContextVar("minitf_config", default=Config())
+_default = Config()
+_current: ContextVar[Config] = ContextVar("minitf_config", default=_default)
 
 
 def current() -> Config:

@@ -12,9 +12,7 @@ import ml_dtypes
 import numpy as np
 
 #: the storage formats of low-precision kernels, by name
-LOW_PRECISION = {
-    name: np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-}
+LOW_PRECISION = {name: np.dtype(getattr(ml_dtypes, name)) for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")}
 _EXTENDED = frozenset(LOW_PRECISION.values())
 
 
@@ -25,9 +23,7 @@ def as_dtype(dtype: Any) -> np.dtype:
     try:
         return np.dtype(dtype)
     except TypeError:
-        raise TypeError(
-            f"{dtype!r} is not a dtype; allowed are NumPy's names and {', '.join(LOW_PRECISION)}"
-        ) from None
+        raise TypeError(f"{dtype!r} is not a dtype; allowed are NumPy's names and {', '.join(LOW_PRECISION)}") from None
 
 
 def is_floating(dtype: np.dtype) -> bool:
@@ -58,6 +54,4 @@ def promote(*arrays: Any) -> tuple[Any, ...]:
     if not floating:
         return arrays
     target = floating[0] if len(floating) == 1 else np.result_type(*floating)
-    return tuple(
-        np.asarray(a).astype(target) if hasattr(a, "dtype") and a.dtype.kind in "iub" else a for a in arrays
-    )
+    return tuple(np.asarray(a).astype(target) if hasattr(a, "dtype") and a.dtype.kind in "iub" else a for a in arrays)

@@ -16,7 +16,9 @@ class ForwardTrace(Trace):
     def process(self, primitive: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         if primitive.jvp is None:
             if primitive.decomposition is None:
-                raise NotImplementedError(f"{primitive.name} has no forward-mode rule; use reverse mode (mt.vjp, mt.grad)")
+                raise NotImplementedError(
+                    f"{primitive.name} has no forward-mode rule; use reverse mode (mt.vjp, mt.grad)"
+                )
             return primitive.decomposition(*args, **params)
         primals = list(args)
         tangents: list[Any] = [None] * len(args)

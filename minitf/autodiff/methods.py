@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-
 from minitf.autodiff.ops import broadcast, contract, elementwise, index, order, reduce, shape
 from minitf.autodiff.ops.elementwise import _operand
 from minitf.autodiff.tensor import Tensor

@@ -87,9 +87,12 @@ def backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
     gradient = as_tensor(gradient)
     if gradient.shape != root.shape:
         raise ShapeError(f"backward: the cotangent has shape {gradient.shape}, the Tensor {root.shape}")
-    leaves = {root.node: gradient} if isinstance(root.node, Leaf) else sweep(
-        [(root.node, gradient)], consume=not retain_graph
+    leaves = (
+        {root.node: gradient}
+        if isinstance(root.node, Leaf)
+        else sweep([(root.node, gradient)], consume=not retain_graph)
     )
     for leaf, g in leaves.items():
         owner = leaf.tensor
+        assert owner is not None  # leaves of the tape belong to a Tensor
         owner.grad = g if owner.grad is None else owner.grad + g

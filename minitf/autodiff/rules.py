@@ -1,6 +1,7 @@
 """The rule tables: how a primitive is differentiated and what it costs, one line each beside the primitive.
 
-    defvjp(multiply_p, lambda g, out, x, y: unbroadcast(g * conj(y), x), lambda g, out, x, y: unbroadcast(g * conj(x), y))
+    defvjp(multiply_p, lambda g, out, x, y: unbroadcast(g * conj(y), x),
+                       lambda g, out, x, y: unbroadcast(g * conj(x), y))
     defjvp(multiply_p, lambda t, out, x, y: t * y, lambda t, out, x, y: x * t)
 
 A vjp rule takes the cotangent ``g`` of the output, the output and the arguments, and returns the cotangent of its

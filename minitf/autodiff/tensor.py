@@ -130,9 +130,7 @@ def evaluator() -> Any:
     return next((i for i in reversed(_interpreters.get()) if i.evaluate is not None), None)
 
 
-def interpret(
-    interpreters: tuple[Any, ...], primitive: Primitive, arrays: list[Any], params: dict[str, Any]
-) -> Any:
+def interpret(interpreters: tuple[Any, ...], primitive: Primitive, arrays: list[Any], params: dict[str, Any]) -> Any:
     """Evaluates ``primitive`` under ``interpreters``, innermost last."""
     by = evaluator()
     if by is None:
@@ -482,7 +480,9 @@ class ReverseTrace(Trace):
         saves = primitive.saves
         if saves is not None:
             if isinstance(saves, tuple):
-                saves = saves[parents[0][0]] if len(parents) == 1 else frozenset().union(*(saves[i] for i, _ in parents))
+                saves = (
+                    saves[parents[0][0]] if len(parents) == 1 else frozenset().union(*(saves[i] for i, _ in parents))
+                )
             for i, a in enumerate(primals):
                 if i not in saves and isinstance(a, (Tensor, np.ndarray)):
                     primals[i] = Spec(a.data if isinstance(a, Tensor) else a)
@@ -490,9 +490,7 @@ class ReverseTrace(Trace):
                 saved_out = tuple([Spec(o.data) for o in out]) if primitive.many else Spec(out.data)
         node = Node(primitive, primals, params, saved_out, parents)
         if primitive.many:
-            return tuple(
-                traced(o, self, Selection(node, i)) if is_inexact(o.dtype) else o for i, o in enumerate(out)
-            )
+            return tuple(traced(o, self, Selection(node, i)) if is_inexact(o.dtype) else o for i, o in enumerate(out))
         return traced(out, self, node)
 
 

@@ -321,7 +321,13 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
         primitive = Primitive("checkpoint", lambda: None, outputs="many")
         primitive.vjp = lambda g, needed, out, args, params: rerun(g)
         primals = tuple(lower(leaves[i], trace) for i in inside)
-        node = Node(primitive, (), {}, tuple(Spec(p.data) for p in primals), list(enumerate(boundary)))
+        node = Node(
+            primitive,
+            tuple(tree_leaves((args, kwargs))),
+            {},
+            tuple(Spec(p.data) for p in primals),
+            list(enumerate(boundary)),
+        )
         for place, (i, primal) in enumerate(zip(inside, primals, strict=True)):
             leaves[i] = traced(primal, trace, Selection(node, place))
         return build(leaves)
@@ -378,7 +384,9 @@ class custom_vjp:
 
     def __call__(self, *args: Any) -> Any:
         if self.forward is None or self.backward is None:
-            raise TypeError(f"{self.function.__name__}: custom_vjp needs its rule first: call .defvjp(forward, backward)")
+            raise TypeError(
+                f"{self.function.__name__}: custom_vjp needs its rule first: call .defvjp(forward, backward)"
+            )
         trace = _innermost(args)
         if trace is None:
             return self.function(*args)
@@ -395,7 +403,9 @@ class custom_vjp:
         def pull(g: Any, needed: list[int], out: Any, values: Any, params: Any) -> list[Any]:
             cotangents = backward(values[0], g if many else g[0])
             if not isinstance(cotangents, (tuple, list)) or len(cotangents) != len(args):
-                raise TypeError(f"{name}: the backward rule must return one cotangent (or None) for each of {len(args)} arguments")
+                raise TypeError(
+                    f"{name}: the backward rule must return one cotangent (or None) for each of {len(args)} arguments"
+                )
             pulled = []
             for i in needed:
                 c = None if cotangents[i] is None else as_tensor(cotangents[i])

@@ -13,31 +13,31 @@ from typing import Any
 def tree_flatten(tree: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The leaves of ``tree`` and a function that puts as many leaves back into the same structure."""
     leaves: list[Any] = []
-
-    def take(node: Any) -> Callable[[Any], Any]:
-        if node is None:
-            return lambda source: None
-        if isinstance(node, dict):
-            builders = {key: take(node[key]) for key in sorted(node)}
-            order = list(node)
-
-            def build_dict(source: Any) -> Any:
-                built = {key: build(source) for key, build in builders.items()}
-                return {key: built[key] for key in order}
-
-            return build_dict
-        if isinstance(node, tuple) and hasattr(node, "_fields"):
-            parts = [take(child) for child in node]
-            return lambda source: type(node)(*(build(source) for build in parts))
-        if isinstance(node, (list, tuple)):
-            kind = type(node)
-            parts = [take(child) for child in node]
-            return lambda source: kind(build(source) for build in parts)
-        leaves.append(node)
-        return next
-
-    build = take(tree)
+    build = _take(tree, leaves)
     return leaves, lambda values: build(iter(values))
+
+
+def _take(node: Any, leaves: list[Any]) -> Callable[[Any], Any]:
+    """Appends the leaves of ``node``; returns what rebuilds it from an iterator of as many."""
+    if node is None:
+        return lambda source: None
+    if isinstance(node, dict):
+        builders = {key: _take(node[key], leaves) for key in sorted(node)}
+        order = list(node)
+
+        def build_dict(source: Any) -> Any:
+            built = {key: build(source) for key, build in builders.items()}
+            return {key: built[key] for key in order}
+
+        return build_dict
+    if isinstance(node, (list, tuple)):
+        kind = type(node)
+        parts = [_take(child, leaves) for child in node]
+        if hasattr(node, "_fields"):
+            return lambda source: kind(*(build(source) for build in parts))
+        return lambda source: kind(build(source) for build in parts)
+    leaves.append(node)
+    return next
 
 
 def tree_leaves(tree: Any) -> list[Any]:

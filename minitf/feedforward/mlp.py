@@ -1,7 +1,7 @@
 """The position-wise feed-forward layer, plain and gated.
 
-    feed_forward        act(x W1 + b1) W2 + b2
-    gated_feed_forward  (act(x W_gate) * (x W_up)) W_down          GLU family: SwiGLU with silu, GeGLU with gelu
+feed_forward        act(x W1 + b1) W2 + b2
+gated_feed_forward  (act(x W_gate) * (x W_up)) W_down          GLU family: SwiGLU with silu, GeGLU with gelu
 """
 
 from __future__ import annotations

@@ -52,4 +52,5 @@ class DiffTransformer(Decoder):
 
     def lambdas(self) -> np.ndarray:
         """(L,) the present λ of every layer."""
-        return np.array([block.attention.lambda_().item() for block in self.blocks])
+        layers = [block.attention for block in self.blocks]
+        return np.array([layer.lambda_().item() for layer in layers if isinstance(layer, DifferentialAttention)])

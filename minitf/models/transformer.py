@@ -1,8 +1,8 @@
 """The decoder-only transformer as a skeleton: which attention, feed-forward layer, norm and position code is a choice.
 
-    x = embedding(ids) (+ position code)
-    x = x + attention(norm(x));  x = x + feed_forward(norm(x))         L times ("pre"; "post": x = norm(x + f(x)))
-    logits = norm(x) @ W_vocabulary                                     W_vocabulary: tied to the embedding, or its own
+x = embedding(ids) (+ position code)
+x = x + attention(norm(x));  x = x + feed_forward(norm(x))         L times ("pre"; "post": x = norm(x + f(x)))
+logits = norm(x) @ W_vocabulary                                     W_vocabulary: tied to the embedding, or its own
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ Factory = Callable[[int, np.random.Generator], Module]
 class Block(Module):
     """One layer: attention and feed-forward, each with a norm and a residual connection."""
 
-    def __init__(self, attention: Module, feed_forward: Module, norms: tuple[Module, Module], place: str, dropout: Dropout):
+    def __init__(
+        self, attention: Module, feed_forward: Module, norms: tuple[Module, Module], place: str, dropout: Dropout
+    ):
         super().__init__()
         if place not in ("pre", "post"):
             raise ValueError(f"Block: the norm's place must be 'pre' or 'post', got {place!r}")
@@ -117,9 +119,7 @@ class Decoder(Module):
         """An empty cache for this model; it takes any batch size B with its first tokens."""
         return DecoderCache(len(self.blocks))
 
-    def hidden(
-        self, ids: Any, *, mask: Any = None, positions: Any = None, cache: DecoderCache | None = None
-    ) -> Tensor:
+    def hidden(self, ids: Any, *, mask: Any = None, positions: Any = None, cache: DecoderCache | None = None) -> Tensor:
         """The last hidden states (B, T, D) of token ids (B, T), after the final norm."""
         ids = as_tensor(ids)
         if ids.ndim != 2:

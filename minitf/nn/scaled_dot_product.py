@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 Normalizer = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def attendable(
-    T: int, S: int, mask: Any = None, *, causal: bool = False, window: int | None = None
-) -> Tensor | None:
+def attendable(T: int, S: int, mask: Any = None, *, causal: bool = False, window: int | None = None) -> Tensor | None:
     """The boolean mask of all restrictions together, or None when there are none.
 
     Queries are the last T of the S positions: with ``causal``, query i sees keys up to S - T + i, the alignment of a

@@ -112,7 +112,9 @@ def case(
     key = (FORMAT_VERSION, name, size, seed, label)
     inputs, keywords = reference.example(Draw(*key), size, **combination)
     inputs = {key: _round(value, dtype) for key, value in inputs.items()}
-    keywords = {key: _round(value, dtype) if isinstance(value, np.ndarray) else value for key, value in keywords.items()}
+    keywords = {
+        key: _round(value, dtype) if isinstance(value, np.ndarray) else value for key, value in keywords.items()
+    }
     if unknown := set(reference.differentiable) - set(inputs):
         raise ValueError(f"{name}: differentiable names {sorted(unknown)}, the example draws {list(inputs)}")
 

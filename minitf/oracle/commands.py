@@ -1,1 +1,2 @@
-def add_commands(subparsers): pass
+def add_commands(subparsers):
+    pass

@@ -22,7 +22,9 @@ from minitf.registry import Reference
 Named = Mapping[tuple[str, str], np.ndarray]
 
 
-def diagnose(reference: Reference, case: Case, got: Named, tolerances: Named, failed: set[tuple[str, str]]) -> list[str]:
+def diagnose(
+    reference: Reference, case: Case, got: Named, tolerances: Named, failed: set[tuple[str, str]]
+) -> list[str]:
     """Explanations, the likeliest first: of all failed arrays together if there is one, else of each alone."""
     expected = {("output", name): x for name, x in case.outputs.items()}
     expected |= {("gradient", name): x for name, x in case.gradients.items()}
@@ -99,7 +101,10 @@ def _other_options(reference: Reference, case: Case) -> Iterator[tuple[str, dict
     if case.options.get("causal") is True and "mask" in known and "mask" not in case.options:
         T, S = first.shape[-2], second.shape[-2]
         for offset, told in ((1, "one key too many"), (-1, "one key too few")):
-            yield f"with the causal mask off by one ({told})", {"causal": False, "mask": np.tri(T, S, S - T + offset) > 0}
+            yield (
+                f"with the causal mask off by one ({told})",
+                {"causal": False, "mask": np.tri(T, S, S - T + offset) > 0},
+            )
     if "scale" in known and "scale" not in case.options:
         width = first.shape[-1]
         yield "without the scale 1/sqrt(E)", {"scale": 1.0}

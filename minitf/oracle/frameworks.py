@@ -69,7 +69,9 @@ class Framework:
         pulled = backward(along[0] if len(along) == 1 else along, *inputs.values(), **options)
         if isinstance(pulled, Mapping):
             if unknown := set(pulled) - set(differentiable):
-                raise Refused(f"backward returned gradients for {sorted(unknown)}; there are {', '.join(differentiable)}")
+                raise Refused(
+                    f"backward returned gradients for {sorted(unknown)}; there are {', '.join(differentiable)}"
+                )
             gradients = {name: pulled.get(name) for name in differentiable}
         else:
             pulled = pulled if isinstance(pulled, tuple | list) else (pulled,)
@@ -106,7 +108,7 @@ class Torch(Framework):
             return bits.to(self.device).view(getattr(torch, x.dtype.name))
         return torch.from_numpy(x.copy()).to(self.device)
 
-    def differentiate(self, fn, inputs, options, cotangents, differentiable, names):  # noqa: ANN001, ANN201
+    def differentiate(self, fn, inputs, options, cotangents, differentiable, names):
         leaves = [inputs[name].requires_grad_(True) for name in differentiable]
         outputs = many(fn(*inputs.values(), **options))
         run = Run(arrays(outputs))
@@ -137,7 +139,7 @@ class Jax(Framework):
     def to_framework(self, x: np.ndarray) -> Any:
         return self.jax.device_put(x.copy(), self.device)
 
-    def run(self, fn, case, differentiable, backward):  # noqa: ANN001, ANN201
+    def run(self, fn, case, differentiable, backward):
         wide = case.dtype == "float64"
         with self._wide() if wide else contextlib.nullcontext():
             return super().run(fn, case, differentiable, backward)
@@ -147,7 +149,7 @@ class Jax(Framework):
         switch = getattr(self.jax, "enable_x64", None) or framework_module("jax.experimental").enable_x64
         return switch(True)
 
-    def differentiate(self, fn, inputs, options, cotangents, differentiable, names):  # noqa: ANN001, ANN201
+    def differentiate(self, fn, inputs, options, cotangents, differentiable, names):
         def of_selected(*selected: Any) -> tuple[Any, ...]:
             given = {**inputs, **dict(zip(differentiable, selected, strict=True))}
             return many(fn(*given.values(), **options))

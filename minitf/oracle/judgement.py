@@ -167,9 +167,10 @@ def _compare(
     got: dict[tuple[str, str], np.ndarray | None] = {
         ("output", name): x for name, x in zip(names, run.outputs, strict=True)
     }
+    gradients = run.gradients or {}
     if run.gradients is None:  # an output of the wrong shape cannot be pulled back
         wanted = ()
-    got |= {("gradient", name): run.gradients[name] for name in wanted}
+    got |= {("gradient", name): gradients[name] for name in wanted}
     expected = {("output", name): x for name, x in case.outputs.items()}
     expected |= {("gradient", name): case.gradients[name] for name in wanted}
     allowed = {("output", name): x for name, x in tolerances[0].items()}
@@ -195,7 +196,9 @@ def _unfit(key: tuple[str, str], got: np.ndarray | None, right: np.ndarray, dtyp
     """Why ``got`` cannot be compared with the right array, or None."""
     kind, _ = key
     if got is None:
-        return "there is no gradient (None): the output does not depend on this input" if kind == "gradient" else "missing"
+        return (
+            "there is no gradient (None): the output does not depend on this input" if kind == "gradient" else "missing"
+        )
     if got.shape != right.shape:
         hint = ""
         if got.ndim == right.ndim and sorted(got.shape) == sorted(right.shape):

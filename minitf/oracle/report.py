@@ -146,9 +146,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     where = ""
     if row.index is not None:
         at = f"[{', '.join(map(str, row.index))}] " if row.index else ""
-        where = (
-            f"{at}of {row.place}: expected {row.expected:.6g}, got {row.got:.6g}, tolerance {row.tolerance:.2g}"
-        )
+        where = f"{at}of {row.place}: expected {row.expected:.6g}, got {row.got:.6g}, tolerance {row.tolerance:.2g}"
     return row.what, _number(row.largest), _number(row.rms), _number(row.ulp), verdict, where
 
 

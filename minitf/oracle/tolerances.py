@@ -34,7 +34,7 @@ import numpy as np
 
 from minitf.autodiff.dtypes import is_inexact
 from minitf.autodiff.precision import FORMATS, ORDERS, PROFILES, precision, round_to
-from minitf.oracle.answers import Arrays, Case, dtype_name, outputs_and_gradients, outputs_of
+from minitf.oracle.answers import Arrays, Case, dtype_name, outputs_and_gradients
 from minitf.oracle.draw import Draw
 from minitf.oracle.references import find
 
@@ -134,9 +134,10 @@ def tolerances_of(
 
 
 def _check_options(dtype: str, accumulate: str | None, profile: str, draws: int) -> None:
-    if accumulate is not None:
-        if dtype_name(accumulate) != accumulate or FORMATS[accumulate].digits < FORMATS[dtype].digits:
-            raise ValueError(f"oracle: accumulate={accumulate!r} is coarser than the dtype, {dtype}")
+    if accumulate is not None and (
+        dtype_name(accumulate) != accumulate or FORMATS[accumulate].digits < FORMATS[dtype].digits
+    ):
+        raise ValueError(f"oracle: accumulate={accumulate!r} is coarser than the dtype, {dtype}")
     if profile not in PROFILES:
         raise ValueError(f"oracle: profile must be one of {', '.join(PROFILES)}, got {profile!r}")
     if isinstance(draws, bool) or not isinstance(draws, int) or draws < 2:

@@ -1,1 +1,2 @@
-def export(): pass
+def export():
+    pass

@@ -1,4 +1,4 @@
-# ruff: noqa: UP037  # an axis is a string, also when it is a single name
+# an axis is a string, also when it is a single name
 """``@checked``: what it lets through, what it says otherwise, and when it looks at all."""
 
 from __future__ import annotations

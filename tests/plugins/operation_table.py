@@ -1,11 +1,11 @@
 """The table-driven test of an operation: one line says what it is, the checks below say what every operation owes.
 
-    TABLE = [Operation("exp", mt.exp, np.exp, normal, complex=True), ...]
+TABLE = [Operation("exp", mt.exp, np.exp, normal, complex=True), ...]
 
-    @pytest.mark.parametrize("check", CHECKS)
-    @pytest.mark.parametrize("operation", TABLE)
-    def test_operation(operation, check):
-        check(operation)
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("operation", TABLE)
+def test_operation(operation, check):
+    check(operation)
 """
 
 from __future__ import annotations

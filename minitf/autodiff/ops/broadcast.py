@@ -57,7 +57,7 @@ deflinear(broadcast_p, lambda g, out, x, shape: unbroadcast(g, x))
 defcost(sum_p, lambda out, x, axis, keepdims: (max(x.size - out.size, 0), 0))
 
 
-def sum(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # noqa: A001  # NumPy's name
+def sum(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
     """Sum over ``axis`` (all by default); integers sum to int64, floats keep their dtype."""
     x = as_tensor(x)
     return bind(sum_p, x, axis=normalize_axes("sum", axis, x.ndim), keepdims=keepdims)
@@ -78,9 +78,7 @@ def unbroadcast(g: Tensor, like: Any) -> Tensor:
     given = g.data.shape
     if given != shape:
         extra = len(given) - len(shape)
-        axes = tuple(range(extra)) + tuple(
-            i + extra for i, n in enumerate(shape) if n == 1 and given[i + extra] != 1
-        )
+        axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and given[i + extra] != 1)
         if axes:
             g = bind(sum_p, g, axis=axes, keepdims=False)
         g = reshape(g, shape)
@@ -113,7 +111,7 @@ def reshape(x: ArrayLike, shape: int | Sequence[int]) -> Tensor:
 
 def _astype(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if x.dtype.kind == "c" and dtype.kind != "c":
-        x = x.real
+        x = np.real(x)
     return x.astype(dtype)
 
 

@@ -104,7 +104,9 @@ def _parse(pattern: str, operands: list[Tensor]) -> tuple[list[str], str]:
             raise ShapeError(f"einsum: {term!r} in {pattern!r} is not made of letters and at most one '...'")
         width = x.ndim - len(letters)
         if width < 0 or (width > 0 and "..." not in term):
-            raise ShapeError(f"einsum: {term!r} in {pattern!r} names {len(letters)} axes, the operand has shape {x.shape}")
+            raise ShapeError(
+                f"einsum: {term!r} in {pattern!r} names {len(letters)} axes, the operand has shape {x.shape}"
+            )
         widths.append(width)
     most = max(widths, default=0)
     dots = "".join(chr(0x391 + i) for i in range(most))
@@ -118,7 +120,9 @@ def _parse(pattern: str, operands: list[Tensor]) -> tuple[list[str], str]:
         output = output.replace("...", dots)
     for c in output:
         if c not in counts or output.count(c) > 1:
-            raise ShapeError(f"einsum: output label {c!r} of {pattern!r} must occur in an input, and once in the output")
+            raise ShapeError(
+                f"einsum: output label {c!r} of {pattern!r} must occur in an input, and once in the output"
+            )
     return terms, output
 
 
@@ -127,7 +131,7 @@ def _sizes(pattern: str, terms: list[str], operands: list[Tensor]) -> dict[str, 
     for term, x in zip(terms, operands, strict=True):
         for label, n in zip(term, x.shape, strict=True):
             known = sizes.setdefault(label, n)
-            dots = "Α" <= label
+            dots = label >= "Α"
             if known == 1 and dots:
                 sizes[label] = n
             elif n != known and not (dots and n == 1):
@@ -198,7 +202,10 @@ def einsum(pattern: str, *operands: ArrayLike) -> Tensor:
     tensors = [as_tensor(x) for x in operands]
     terms, output = _parse(pattern, tensors)
     sizes = _sizes(pattern, terms, tensors)
-    work = [_reduce_alone(x, t, set(output).union(*terms[:i], *terms[i + 1 :])) for i, (x, t) in enumerate(zip(tensors, terms, strict=True))]
+    work = [
+        _reduce_alone(x, t, set(output).union(*terms[:i], *terms[i + 1 :]))
+        for i, (x, t) in enumerate(zip(tensors, terms, strict=True))
+    ]
     for pair in _path(work, output):
         later = [work[i] for i in range(len(work)) if i not in pair]
         needed = set(output).union(*(t for _, t in later))
@@ -241,4 +248,3 @@ def tensordot(x: ArrayLike, y: ArrayLike, axes: int = 2) -> Tensor:
     rows, columns = x.shape[: x.ndim - axes], y.shape[axes:]
     product = bind(matmul_p, reshape(x, (math.prod(rows), inner)), reshape(y, (inner, math.prod(columns))))
     return reshape(product, (*rows, *columns))
-

@@ -222,16 +222,19 @@ defvjp(
     convolve_p,
     lambda g, out, x, w, windows: unbroadcast(bind(spread_p, g, conj(w), windows=windows), x),
     lambda g, out, x, w, windows: unbroadcast(bind(correlate_p, conj(x), g, windows=windows), w),
+    saves=((1,), (0,)),
 )
 defvjp(
     spread_p,
     lambda g, out, y, w, windows: unbroadcast(bind(convolve_p, g, conj(w), windows=windows), y),
     lambda g, out, y, w, windows: unbroadcast(bind(correlate_p, g, conj(y), windows=windows), w),
+    saves=((1,), (0,)),
 )
 defvjp(
     correlate_p,
     lambda g, out, x, y, windows: unbroadcast(bind(spread_p, conj(y), g, windows=windows), x),
     lambda g, out, x, y, windows: unbroadcast(bind(convolve_p, conj(x), g, windows=windows), y),
+    saves=((1,), (0,)),
 )
 for _primitive in (convolve_p, spread_p, correlate_p):
     defjvp(_primitive, "linear", "linear")

@@ -159,9 +159,7 @@ def power(x: ArrayLike, y: ArrayLike) -> Tensor:
 # -- comparisons and logic: constants to every trace ------------------------------------------------------------
 
 
-def _constant(
-    name: str, impl: Callable[..., Any], doc: str, arity: int = 2, flops: int = 0
-) -> Callable[..., Tensor]:
+def _constant(name: str, impl: Callable[..., Any], doc: str, arity: int = 2, flops: int = 0) -> Callable[..., Tensor]:
     primitive = Primitive(name, _promoting(impl) if arity == 2 else impl)
     defcost(primitive, _flops(flops))
 
@@ -337,15 +335,16 @@ softplus_p, softplus = _unary(
     lambda out, x: sigmoid(x), doc="log(1 + exp(x)), without overflow.",
 )  # fmt: skip
 erf_p, erf = _unary(
-    "erf", _erf, lambda out, x: 2 / math.sqrt(math.pi) * exp(-x * x), doc="The error function 2/sqrt(pi) * int_0^x e^-t²."
+    "erf",
+    _erf,
+    lambda out, x: 2 / math.sqrt(math.pi) * exp(-x * x),
+    doc="The error function 2/sqrt(pi) * int_0^x e^-t².",
 )
 
 # |x| is not complex differentiable: its rules say which way it grows.
 abs_p = Primitive("abs", np.abs)
 defvjp(abs_p, lambda g, out, x: unbroadcast(g * sign(x), x) if not _is_complex(x) else g * _phase(out, x))
-defjvp(
-    abs_p, lambda t, out, x: t * sign(x) if not _is_complex(x) else real(conj(_phase(out, x)) * t)
-)
+defjvp(abs_p, lambda t, out, x: t * sign(x) if not _is_complex(x) else real(conj(_phase(out, x)) * t))
 defcost(abs_p, _flops(1))
 
 
@@ -357,7 +356,7 @@ def _phase(out: Any, x: Any) -> Tensor:
     return x / where(equal(out, 0), 1.0, out)
 
 
-def abs(x: ArrayLike) -> Tensor:  # noqa: A001  # NumPy's name
+def abs(x: ArrayLike) -> Tensor:  # NumPy's name
     """|x|; the derivative at 0 is 0."""
     return bind(abs_p, as_tensor(x))
 

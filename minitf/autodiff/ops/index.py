@@ -62,7 +62,9 @@ def _plain_index(index: Any) -> Any:
     if isinstance(index, np.ndarray) and index.dtype.kind not in "iub":
         raise TypeError(f"an index must be integer or boolean, got {index.dtype} {index.shape}")
     if isinstance(index, (float, complex, str, dict)):
-        raise TypeError(f"an index must be an integer, a slice, None, Ellipsis or an integer or boolean array, got {index!r}")
+        raise TypeError(
+            f"an index must be an integer, a slice, None, Ellipsis, an integer or a boolean array, got {index!r}"
+        )
     return index
 
 
@@ -75,7 +77,9 @@ def index_add(x: ArrayLike, index: Any, values: ArrayLike) -> Tensor:
     """``x`` with ``values`` added at ``index``; a repeated index adds every time."""
     x, values = as_tensor(x), as_tensor(values)
     where = _plain_index(index)
-    shape = np.empty(0).reshape(0).shape if x.size == 0 else np.broadcast_to(np.zeros((), np.bool_), x.shape)[where].shape
+    shape = (
+        np.empty(0).reshape(0).shape if x.size == 0 else np.broadcast_to(np.zeros((), np.bool_), x.shape)[where].shape
+    )
     return x + bind(scatter_p, broadcast_to(values, shape), index=where, shape=x.shape)
 
 

@@ -101,7 +101,7 @@ defvjp(
     solve_p,
     lambda g, out, a, b: unbroadcast(-matmul(bind(solve_p, _adjoint(a), g), _adjoint(out)), a),
     lambda g, out, a, b: unbroadcast(bind(solve_p, _adjoint(a), g), b),
-    saves=(0, "out"),
+    saves=((0, "out"), (0,)),
 )
 defjvp(
     solve_p,
@@ -166,7 +166,7 @@ defvjp(
     solve_triangular_p,
     lambda g, out, a, b, **kind: unbroadcast(_triangle(-matmul(_back(g, a, **kind), _adjoint(out)), **kind), a),
     lambda g, out, a, b, **kind: unbroadcast(_back(g, a, **kind), b),
-    saves=(0, "out"),
+    saves=((0, "out"), (0,)),
 )
 defjvp(
     solve_triangular_p,
@@ -354,7 +354,7 @@ defcost(eigvalsh_p, lambda out, a: (4 * _count(a) * a.shape[-1] ** 3 // 3, 0))
 def eigh(a: ArrayLike) -> tuple[Tensor, Tensor]:
     """``(w, v)`` of Hermitian matrices: eigenvalues in ascending order, eigenvectors as the columns of ``v``."""
     a = _matrices("eigh", a)
-    return bind(eigh_p, _hermitian(a)) if a.size else (Tensor(a.data.real[..., 0]), a)
+    return bind(eigh_p, _hermitian(a)) if a.size else (Tensor(np.real(a.data)[..., 0]), a)
 
 
 def eigvalsh(a: ArrayLike) -> Tensor:

@@ -80,12 +80,12 @@ def _extremum(what: str, choose: Any, x: ArrayLike, axis: Axes, keepdims: bool) 
     return reshape(best, kept) if keepdims else best
 
 
-def max(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # noqa: A001  # NumPy's name
+def max(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
     """The largest element; the gradient goes to it, to the first of several."""
     return _extremum("max", argmax, x, axis, keepdims)
 
 
-def min(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # noqa: A001  # NumPy's name
+def min(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
     """The smallest element; the gradient goes to it, to the first of several."""
     return _extremum("min", argmin, x, axis, keepdims)
 
@@ -94,13 +94,13 @@ any_p = Primitive("any", lambda x, axis, keepdims: np.any(x, axis=axis, keepdims
 all_p = Primitive("all", lambda x, axis, keepdims: np.all(x, axis=axis, keepdims=keepdims))
 
 
-def any(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # noqa: A001  # NumPy's name
+def any(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
     """True where some element along ``axis`` is."""
     x = as_tensor(x)
     return bind(any_p, x, axis=normalize_axes("any", axis, x.ndim), keepdims=keepdims)
 
 
-def all(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # noqa: A001  # NumPy's name
+def all(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
     """True where every element along ``axis`` is."""
     x = as_tensor(x)
     return bind(all_p, x, axis=normalize_axes("all", axis, x.ndim), keepdims=keepdims)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -106,9 +107,7 @@ def concatenate(arrays: Sequence[ArrayLike], axis: int = 0) -> Tensor:
         raise ShapeError("concatenate: needs at least one array")
     (axis,) = normalize_axes("concatenate", axis, parts[0].ndim)
     for p in parts[1:]:
-        if p.ndim != parts[0].ndim or any(
-            p.shape[i] != parts[0].shape[i] for i in range(p.ndim) if i != axis
-        ):
+        if p.ndim != parts[0].ndim or any(p.shape[i] != parts[0].shape[i] for i in range(p.ndim) if i != axis):
             shapes = ", ".join(str(q.shape) for q in parts)
             raise ShapeError(f"concatenate: shapes {shapes} differ elsewhere than along axis {axis}")
     return bind(concatenate_p, *parts, axis=axis)
@@ -137,7 +136,7 @@ def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list[Te
     else:
         cuts = [0, *sections, length]
     before = (slice(None),) * axis
-    return [x[(*before, slice(a, b))] for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(cuts)]
 
 
 # -- pad, flip, roll, repeat ------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Numba loops on plain arrays, each beside its naive NumPy twin."""
