@@ -18,17 +18,13 @@ def to_numpy(data: Any) -> np.ndarray:
 
     Raises TypeError for what is no array of numbers, ValueError for ragged nested lists.
     """
-    from minitf.autodiff.tensor import Tensor
-
     if isinstance(data, np.ndarray):
         array = data
-    elif isinstance(data, Tensor):
-        array = data.data
     elif type(data).__module__.partition(".")[0] == "torch":
         array = _from_torch(data)
     elif isinstance(data, (list, tuple)):
         try:
-            array = np.asarray([to_numpy(d) if isinstance(d, Tensor) else d for d in data])
+            array = np.asarray([np.asarray(d) if hasattr(d, "__array__") else d for d in data])
         except ValueError as error:
             raise ValueError(f"tensor: the nested sequences are ragged or mixed ({error})") from None
     else:

@@ -6,7 +6,10 @@ from typing import Any
 
 from minitf.autodiff.ops import broadcast, contract, elementwise, index, order, reduce, shape
 from minitf.autodiff.ops.elementwise import _operand
+from minitf.autodiff.reverse import backward
 from minitf.autodiff.tensor import Tensor
+
+Tensor.backward = backward  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _reflected(operation: Any) -> Any:

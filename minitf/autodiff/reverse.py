@@ -71,8 +71,12 @@ def sweep(roots: Iterable[tuple[Any, Tensor]], *, consume: bool, stop: int = 0) 
     return leaves
 
 
-def backward(root: Tensor, gradient: Any, retain_graph: bool) -> None:
-    """``Tensor.backward``."""
+def backward(root: Tensor, gradient: Any = None, *, retain_graph: bool = False) -> None:
+    """Adds the gradient of ``root`` to the ``grad`` of every leaf it depends on; ``Tensor.backward``.
+
+    gradient: the cotangent of ``root``, needed unless it has one element.
+    retain_graph: keep what the forward pass saved, to call ``backward`` again; it is freed otherwise.
+    """
     if root.trace is not TAPE:
         if root.trace is not None and root.trace.active:
             raise RuntimeError("backward: this Tensor belongs to a transformation; use what mt.grad or mt.vjp return")

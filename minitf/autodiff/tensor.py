@@ -26,6 +26,7 @@ import numpy as np
 
 from minitf.autodiff.dtypes import as_dtype, is_inexact
 from minitf.autodiff.errors import ShapeError, broadcast_message, describe
+from minitf.autodiff.interop import to_numpy
 
 #: what array operations accept
 ArrayLike: TypeAlias = "Tensor | np.ndarray | np.generic | complex | float | int | bool | Sequence[Any]"
@@ -231,9 +232,7 @@ class Tensor:
     grad: Tensor | None
 
     def __init__(self, data: Any, dtype: Any = None, requires_grad: bool = False):
-        from minitf.autodiff.interop import to_numpy
-
-        array = to_numpy(data)
+        array = data.data if isinstance(data, Tensor) else to_numpy(data)
         self.data = array if dtype is None else array.astype(as_dtype(dtype), copy=False)
         self.trace = self.primal = self.node = self.grad = None
         if requires_grad:
@@ -334,16 +333,6 @@ class Tensor:
 
     # -- gradients ----------------------------------------------------------------------------------------------
 
-    def backward(self, gradient: ArrayLike | None = None, *, retain_graph: bool = False) -> None:
-        """Adds the gradient of this Tensor to the ``grad`` of every leaf it depends on.
-
-        gradient: the cotangent of this Tensor, needed unless it has one element.
-        retain_graph: keep what the forward pass saved, to call ``backward`` again; it is freed otherwise.
-        """
-        from minitf.autodiff.reverse import backward
-
-        backward(self, gradient, retain_graph)
-
     def detach(self) -> Tensor:
         """The same values, a constant to every transformation."""
         return plain(self.data)
@@ -358,6 +347,7 @@ class Tensor:
         real: Tensor
         imag: Tensor
 
+        def backward(self, gradient: Any = None, *, retain_graph: bool = False) -> None: ...
         def __add__(self, other: Any) -> Tensor: ...
         def __radd__(self, other: Any) -> Tensor: ...
         def __sub__(self, other: Any) -> Tensor: ...

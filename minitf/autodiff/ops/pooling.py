@@ -62,7 +62,7 @@ choose_p = Primitive("max_pool", _choose)
 
 def _max_pool(what: str, axes: int, x: ArrayLike, *options: Any) -> Tensor:
     x, lead = spatial(what, x, axes)
-    windows = _pool_windows(what, x, *options, axes)
+    windows = _pool_windows(what, x, *options, axes)  # pyright: ignore[reportCallIssue]
     chosen = bind(choose_p, x, windows=windows)
     flat = reshape(x, (*x.shape[:2], math.prod(windows.size)))
     best = take_along_axis(flat, reshape(chosen, (*x.shape[:2], math.prod(windows.count))), -1)
