@@ -6,7 +6,9 @@
     y   = concat over heads of (1 - λ_init) RMSNorm(o_h), then W_o      λ_init = 0.8 - 0.6 exp(-0.3 layer)
 
 A head has two queries and two keys of width E = D / 2H and one value of width 2E, so H is half the head count of the
-transformer it replaces, and parameters, FLOPs and cache (4 H E = 2 D numbers a token) are the same.
+transformer it replaces, and parameters, scores and cache (4 H E = 2 D numbers a token) are the same. Each map is
+applied to the values by itself, as kernels without a (T, S) array have to: 4 T S E multiply-adds a head for that, twice
+what the difference of two stored maps would take.
 
 Paper: differential-transformer, "Differential Transformer" (2024). Sub-heads are paired "consecutive" (2h, 2h + 1: the
 authors' code) or "halves" (h, h + H: DiffLlama, whose 2K value heads of width E are joined as [v_j, v_{j+K}]).

@@ -3,7 +3,7 @@
     x = x + diff(RMSNorm(x));  x = x + SwiGLU(RMSNorm(x))
 
 Paper: differential-transformer, "Differential Transformer" (2024). Compared with a transformer of 2H heads it has as
-many parameters (four vectors of E numbers and a norm of 2E a layer aside), FLOPs and cache.
+many parameters (four vectors of E numbers and a norm of 2E a layer aside) and as large a cache.
 """
 
 from __future__ import annotations
