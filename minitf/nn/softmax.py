@@ -5,7 +5,7 @@
 Entries where ``where`` is False do not take part: they get probability 0 (log-probability -inf) and no gradient. A row
 without any entry left is all zeros (all -inf), also with zero gradients. ``-inf`` is a legal input and means the same.
 
-The backward rules are primitives too, so a training step makes one temporary array each way:
+The backward rules are primitives too (``minitf.kernels.softmax``):
 
     softmax:      x̄ = p ∘ (g - sum(g ∘ p))
     log_softmax:  x̄ = g - p sum(g)
@@ -19,37 +19,18 @@ from typing import Any
 import numpy as np
 
 from minitf import autodiff as mt
+from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.dtypes import is_floating
 from minitf.autodiff.errors import ShapeError, broadcast_message
 from minitf.autodiff.ops.broadcast import normalize_axes
 from minitf.autodiff.rules import defcost, defjvp, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import softmax as kernels
 
 
-def _shifted(x: np.ndarray, mask: np.ndarray | None, axis: int) -> np.ndarray:
-    """``x`` minus its largest entry, -inf where masked: a fresh array whose exponentials cannot overflow."""
-    if mask is not None:
-        x = np.where(mask, x, -math.inf)
-    top = np.max(x, axis=axis, keepdims=True, initial=-math.inf)
-    top[top == -math.inf] = 0
-    return np.subtract(x, top, out=None if mask is None else x)
-
-
-def _softmax(x: np.ndarray, mask: np.ndarray | None = None, *, axis: int) -> np.ndarray:
-    out = _shifted(x, mask, axis)
-    np.exp(out, out=out)
-    total = np.sum(out, axis=axis, keepdims=True)
-    total[total == 0] = 1
-    out /= total
-    return out
-
-
-def _log_softmax(x: np.ndarray, mask: np.ndarray | None = None, *, axis: int) -> np.ndarray:
-    out = _shifted(x, mask, axis)
-    total = np.sum(np.exp(out), axis=axis, keepdims=True)
-    total[total == 0] = 1
-    out -= np.log(total)
-    return out
+def _masked(function: Any) -> Any:
+    """``function(x, axis=...)`` with an optional mask: what it leaves out is -inf."""
+    return lambda x, mask=None, *, axis: function(x if mask is None else np.where(mask, x, -math.inf), axis=axis)
 
 
 def _decomposed_shift(x: Any, mask: Any, axis: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -74,39 +55,27 @@ def _decomposed_log_softmax(x: Any, mask: Any = None, *, axis: int) -> Tensor:
     return exponents - mt.log(total)
 
 
-softmax_p = Primitive("softmax", _softmax, decomposition=_decomposed_softmax)
-log_softmax_p = Primitive("log_softmax", _log_softmax, decomposition=_decomposed_log_softmax)
+softmax_p = Primitive(
+    "softmax", _masked(compiled(kernels.softmax, kernels.softmax_twin)), decomposition=_decomposed_softmax
+)
+log_softmax_p = Primitive(
+    "log_softmax",
+    _masked(compiled(kernels.log_softmax, kernels.log_softmax_twin)),
+    decomposition=_decomposed_log_softmax,
+)
 
 
 # -- derivatives ------------------------------------------------------------------------------------------------
 
 
-def _softmax_vjp(g: np.ndarray, p: np.ndarray, *, axis: int) -> np.ndarray:
-    out = g * p
-    total = np.sum(out, axis=axis, keepdims=True)
-    np.subtract(g, total, out=out)
-    out *= p
-    return out
-
-
 softmax_vjp_p = Primitive(
     "softmax_vjp",
-    _softmax_vjp,
+    compiled(kernels.softmax_vjp, kernels.softmax_vjp_twin),
     decomposition=lambda g, p, *, axis: (g - mt.sum(g * p, axis, keepdims=True)) * p,
 )
 # The Jacobian is symmetric: the same function pushes tangents forward.
 defvjp(softmax_p, lambda g, out, *args, axis: bind(softmax_vjp_p, g, out, axis=axis), None, saves=("out",))
 defjvp(softmax_p, lambda t, out, *args, axis: bind(softmax_vjp_p, t, out, axis=axis), None)
-
-
-def _log_softmax_vjp(g: np.ndarray, out: np.ndarray, *, axis: int) -> np.ndarray:
-    dead = out == -math.inf
-    if dead.any():
-        g = np.where(dead, 0, g)
-    x = np.exp(out)
-    x *= -np.sum(g, axis=axis, keepdims=True)
-    x += g
-    return x
 
 
 def _decomposed_log_softmax_vjp(g: Any, out: Any, *, axis: int) -> Tensor:
@@ -118,7 +87,11 @@ def _log_softmax_jvp(t: Any, out: Any, *args: Any, axis: int) -> Tensor:
     return mt.where(mt.equal(out, -math.inf), 0.0, t - mt.sum(t * mt.exp(out), axis, keepdims=True))
 
 
-log_softmax_vjp_p = Primitive("log_softmax_vjp", _log_softmax_vjp, decomposition=_decomposed_log_softmax_vjp)
+log_softmax_vjp_p = Primitive(
+    "log_softmax_vjp",
+    compiled(kernels.log_softmax_vjp, kernels.log_softmax_vjp_twin),
+    decomposition=_decomposed_log_softmax_vjp,
+)
 defvjp(log_softmax_p, lambda g, out, *args, axis: bind(log_softmax_vjp_p, g, out, axis=axis), None, saves=("out",))
 defjvp(log_softmax_p, _log_softmax_jvp, None)
 
