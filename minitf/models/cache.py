@@ -18,7 +18,12 @@ class DecoderCache:
         self.layer_slot = list(range(layers)) if layer_slot is None else list(layer_slot)
         if len(self.layer_slot) != layers:
             raise ValueError(f"DecoderCache: {layers} layers, but {len(self.layer_slot)} entries in layer_slot")
-        self.slots: list[Any] = [KVCache() for _ in range(max(self.layer_slot, default=-1) + 1)]
+        used = set(self.layer_slot)
+        if used != set(range(len(used))):
+            raise ValueError(
+                f"DecoderCache: layer_slot must count its slots from 0 and use each, got {self.layer_slot}"
+            )
+        self.slots: list[Any] = [KVCache() for _ in used]
 
     def __getitem__(self, layer: int) -> Any:
         return self.slots[self.layer_slot[layer]]

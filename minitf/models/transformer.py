@@ -91,8 +91,12 @@ class Decoder(Module):
             raise ValueError(f"Decoder: norm must be one of {', '.join(NORMS)}, got {norm!r}")
         if position == "learned" and not max_length:
             raise ValueError("Decoder: learned positions need max_length")
+        if position == "rotary" and attention is not None:
+            raise ValueError(
+                "Decoder: 'rotary' is for the default attention; let your own rotate, with position='none'"
+            )
         width = 4 * D if F is None else F
-        freqs = rotary_frequencies(D // H) if position == "rotary" and attention is None else None
+        freqs = rotary_frequencies(D // H) if position == "rotary" else None
         if attention is None:
             attention = lambda layer, rng: MultiHeadAttention(D, H, freqs=freqs, rng=rng)
         if feed_forward is None:
@@ -124,6 +128,8 @@ class Decoder(Module):
         ids = as_tensor(ids)
         if ids.ndim != 2:
             raise ShapeError(f"Decoder: ids must be (B, T), got shape {ids.shape}")
+        if cache is not None and len(cache.layer_slot) != len(self.blocks):
+            raise ValueError(f"Decoder: the cache is for {len(cache.layer_slot)} layers, not for {len(self.blocks)}")
         start = 0 if cache is None else cache.length
         end = start + ids.shape[1]
         if self.max_length is not None and end > self.max_length:

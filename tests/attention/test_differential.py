@@ -12,7 +12,6 @@ from minitf.attention.differential import DifferentialAttention, differential_at
 from minitf.attention.dot_product import MultiHeadAttention
 from minitf.attention.kv_cache import KVCache
 from minitf.models.diff_transformer import DiffTransformer
-from minitf.models.transformer import Decoder
 from minitf.nn.functional import scaled_dot_product_attention
 
 SLUG = "differential-transformer"
@@ -217,13 +216,3 @@ def test_the_model_decodes_as_it_trains_and_is_causal():
     changed[:, 4:] = (changed[:, 4:] + 1) % 19
     np.testing.assert_array_equal(model(changed).data[:, :4], whole[:, :4])
     assert model.lambdas().shape == (2,)
-
-
-@pytest.mark.parametrize("options", [{"norm_place": "post"}, {"position": "rotary"}, {"position": "sinusoidal"}])
-def test_the_plain_decoder_decodes_as_it_trains(options):
-    rng = np.random.default_rng(0)
-    model = Decoder(19, 16, 2, 2, max_length=8, rng=rng, **options)
-    ids = rng.integers(0, 19, (2, 6))
-    cache = model.new_cache(2)
-    steps = np.concatenate([model(ids[:, t : t + 1], cache=cache).data for t in range(6)], axis=1)
-    np.testing.assert_allclose(steps, model(ids).data, rtol=0, atol=1e-12)
