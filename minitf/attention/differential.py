@@ -74,12 +74,14 @@ def differential_attention(
 
     Returns (*, H, T, W). Before the norm and the factor 1 - λ_init, which belong to the layer.
     """
-    (o1, a1), (o2, a2) = (
-        scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=scale, return_weights=True)
+    first, second = (
+        scaled_dot_product_attention(q, k, v, mask=mask, causal=causal, scale=scale, return_weights=return_weights)
         for q, k in ((q1, k1), (q2, k2))
     )
-    out = o1 - lambda_ * o2
-    return (out, a1 - lambda_ * a2) if return_weights else out
+    if not return_weights:
+        return first - lambda_ * second
+    (o1, a1), (o2, a2) = first, second
+    return o1 - lambda_ * o2, a1 - lambda_ * a2
 
 
 @implements("differential-transformer")

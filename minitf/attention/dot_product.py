@@ -22,7 +22,7 @@ import numpy as np
 from minitf.attention.kv_cache import KVCache
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import reshape
-from minitf.autodiff.ops.shape import transpose
+from minitf.autodiff.ops.shape import swapaxes
 from minitf.autodiff.tensor import Tensor, as_tensor
 from minitf.nn.layers import Linear
 from minitf.nn.module import Module
@@ -37,17 +37,18 @@ __all__ = ["MultiHeadAttention", "merge_heads", "scaled_dot_product_attention", 
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
-    """(B, T, heads * E) -> (B, heads, T, E); heads are contiguous in the last axis."""
-    B, T, width = x.shape
-    if width % heads:
-        raise ShapeError(f"split_heads: {heads} heads do not divide the width {width} of {x.shape}")
-    return transpose(reshape(x, (B, T, heads, width // heads)), (0, 2, 1, 3))
+    """(*, T, heads * E) -> (*, heads, T, E); heads are contiguous in the last axis."""
+    if x.ndim < 2 or heads < 1 or x.shape[-1] % heads:
+        raise ShapeError(f"split_heads: {heads} heads must divide the width of x (*, T, width), got shape {x.shape}")
+    return swapaxes(reshape(x, (*x.shape[:-1], heads, x.shape[-1] // heads)), -2, -3)
 
 
 def merge_heads(x: Tensor) -> Tensor:
-    """(B, H, T, E) -> (B, T, H * E), the inverse of ``split_heads``."""
-    B, H, T, E = x.shape
-    return reshape(transpose(x, (0, 2, 1, 3)), (B, T, H * E))
+    """(*, H, T, E) -> (*, T, H * E), the inverse of ``split_heads``."""
+    if x.ndim < 3:
+        raise ShapeError(f"merge_heads: x must be (*, H, T, E), got shape {x.shape}")
+    *lead, H, T, E = x.shape
+    return reshape(swapaxes(x, -2, -3), (*lead, T, H * E))
 
 
 class MultiHeadAttention(Module):
@@ -55,7 +56,8 @@ class MultiHeadAttention(Module):
 
     D: model width. H: query heads. K: key/value heads, dividing H (default H). E: head width (default D // H).
     bias: biases in all four maps. freqs, layout: rotary frequencies and their layout, None for no rotation.
-    attention: the attention function, called with q, k, v and the keywords mask and causal.
+    attention: the attention function, called as ``attention(q, k, v, mask=, causal=, ...)`` with q (B, H, T, E) and
+        k, v (B, K, S, E); it returns (B, H, T, W) with H W = H E, and with ``return_weights=True`` a pair.
     """
 
     def __init__(
@@ -73,10 +75,14 @@ class MultiHeadAttention(Module):
     ):
         super().__init__()
         K = H if K is None else K
+        if H < 1 or K < 1 or H % K:
+            raise ShapeError(f"MultiHeadAttention: K = {K} key/value heads must divide H = {H} query heads")
         if E is None and D % H:
             raise ShapeError(f"MultiHeadAttention: H = {H} heads do not divide D = {D}; give the head width E")
-        if K < 1 or H % K:
-            raise ShapeError(f"MultiHeadAttention: K = {K} key/value heads must divide H = {H} query heads")
+        if not callable(attention):
+            raise TypeError(
+                f"MultiHeadAttention: attention must be a function (q, k, v, mask=, ...), got {attention!r}"
+            )
         E = D // H if E is None else E
         self.H, self.K, self.E = H, K, E
         self.q = Linear(D, H * E, bias=bias, rng=rng)
@@ -96,34 +102,36 @@ class MultiHeadAttention(Module):
         cache: KVCache | None = None,
         positions: Any = None,
         return_weights: bool = False,
+        **options: Any,
     ) -> Any:
         """x (B, T, D) attends to ``context`` (B, S, D), to itself by default.
 
         mask: boolean, True = may attend, broadcast against (B, H, T, S). causal: queries are the last T positions.
         cache: keys and values are appended to it and everything in it is attended to.
         positions: (T,) or (B, T), for rotary frequencies; default: counted on from the cache.
+        options: what else the attention function takes, such as bias, window or softcap.
 
-        Returns (B, T, D), with the weights (B, H, T, S) if ``return_weights``.
+        Returns (B, T, D), with the weights (B, H, T, S) if ``return_weights``. Raises ValueError for a context of a
+        layer with rotary frequencies, since only x has positions.
         """
         x = as_tensor(x)
         source = x if context is None else as_tensor(context)
-        q, k, v = (
-            split_heads(self.q(x), self.H),
-            split_heads(self.k(source), self.K),
-            split_heads(self.v(source), self.K),
-        )
+        q = split_heads(self.q(x), self.H)
+        k, v = split_heads(self.k(source), self.K), split_heads(self.v(source), self.K)
         if self.freqs is not None:
+            if context is not None:
+                raise ValueError(
+                    "MultiHeadAttention: a layer with rotary frequencies attends to x only, not to a context"
+                )
             start = 0 if cache is None else cache.length
-            at = np.arange(start, start + x.shape[1]) if positions is None else positions
+            at = np.arange(start, start + x.shape[-2]) if positions is None else positions
             q, k = (apply_rotary(t, at, self.freqs, self.layout) for t in (q, k))
         if cache is not None:
             k, v = cache.update(k, v)
-        extra = {"return_weights": True} if return_weights else {}
-        heard = self.attention(q, k, v, mask=mask, causal=causal, **extra)
-        if return_weights:
-            heard, weights = heard
-            return self.out(merge_heads(heard)), weights
-        return self.out(merge_heads(heard))
+        if not return_weights:
+            return self.out(merge_heads(self.attention(q, k, v, mask=mask, causal=causal, **options)))
+        heard, weights = self.attention(q, k, v, mask=mask, causal=causal, return_weights=True, **options)
+        return self.out(merge_heads(heard)), weights
 
 
 def _example(draw: Any, size: str, *, causal: bool = False, masked: bool = False, K: int | None = None) -> Any:

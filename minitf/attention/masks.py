@@ -8,6 +8,7 @@ import numpy as np
 
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.tensor import Tensor, as_tensor, plain
+from minitf.nn.scaled_dot_product import band
 
 
 def causal_mask(T: int, S: int | None = None, offset: int | None = None) -> Tensor:
@@ -15,21 +16,14 @@ def causal_mask(T: int, S: int | None = None, offset: int | None = None) -> Tens
 
     S defaults to T; offset to S - T (the queries are the last T positions).
     """
-    S = T if S is None else S
-    offset = S - T if offset is None else offset
-    return plain(np.arange(S) <= np.arange(T)[:, None] + offset)
+    return plain(band(T, T if S is None else S, offset=offset))
 
 
 def sliding_window_mask(
     T: int, S: int | None = None, *, window: int, causal: bool = True, offset: int | None = None
 ) -> Tensor:
     """(T, S): keep 0 <= i - j < window, or |i - j| <= window when not causal. See ``causal_mask`` for S and offset."""
-    if window < 1:
-        raise ValueError(f"sliding_window_mask: window must be at least 1, got {window}")
-    S = T if S is None else S
-    offset = S - T if offset is None else offset
-    distance = np.arange(T)[:, None] + offset - np.arange(S)
-    return plain((distance >= 0) & (distance < window) if causal else np.abs(distance) <= window)
+    return plain(band(T, T if S is None else S, causal=causal, window=window, offset=offset))
 
 
 def padding_mask(valid: Any) -> Tensor:
@@ -46,13 +40,15 @@ def prefix_mask(n: int, T: int) -> Tensor:
     """(T, T): causal, but the first n positions see each other in both directions."""
     if not 0 <= n <= T:
         raise ValueError(f"prefix_mask: the prefix must have 0 to {T} positions, got {n}")
-    return plain(causal_mask(T).data | (np.arange(T) < n))
+    return plain(band(T, T) | (np.arange(T) < n))
 
 
 def chunk_mask(T: int, chunk: int, left_chunks: int | None = None) -> Tensor:
     """(T, T): position i sees its own chunk and the ``left_chunks`` before it (all of them by default)."""
     if chunk < 1:
         raise ValueError(f"chunk_mask: a chunk must have at least 1 position, got {chunk}")
+    if left_chunks is not None and left_chunks < 0:
+        raise ValueError(f"chunk_mask: left_chunks must be 0 or more, or None for all, got {left_chunks}")
     block = np.arange(T) // chunk
     behind = block[:, None] - block
     return plain((behind >= 0) & (behind <= (T if left_chunks is None else left_chunks)))
@@ -60,10 +56,17 @@ def chunk_mask(T: int, chunk: int, left_chunks: int | None = None) -> Tensor:
 
 def blockwise_causal_mask(T: int, block: int) -> Tensor:
     """(T, T): causal inside a block, nothing across blocks."""
-    return plain(segment_mask(np.arange(T) // block).data & causal_mask(T).data)
+    if block < 1:
+        raise ValueError(f"blockwise_causal_mask: a block must have at least 1 position, got {block}")
+    return segment_mask(np.arange(T) // block) & causal_mask(T)
 
 
 def segment_mask(ids: Any) -> Tensor:
-    """(..., T, T) from segment ids (..., T): attention stays inside a segment of a packed sequence."""
+    """(T, T) from segment ids (T,), (B, 1, T, T) from (B, T): attention stays inside a segment of a packed sequence."""
     ids = as_tensor(ids).data
-    return plain(ids[..., :, None] == ids[..., None, :])
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"segment_mask: ids must be integers, got {ids.dtype}")
+    if ids.ndim not in (1, 2):
+        raise ShapeError(f"segment_mask: ids must be (T,) or (B, T), got shape {ids.shape}")
+    same = ids[..., :, None] == ids[..., None, :]
+    return plain(same if ids.ndim == 1 else same[:, None])

@@ -17,6 +17,11 @@ def describe(value: Any) -> str:
     return f"{value.dtype} {tuple(shape)}"
 
 
+def fits_into(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """True if an array of ``shape`` broadcasts against one of shape ``target`` without making that larger."""
+    return len(shape) <= len(target) and all(n in (1, m) for n, m in zip(shape[::-1], target[::-1], strict=False))
+
+
 def broadcast_message(shapes: list[tuple[int, ...]]) -> str:
     """Says which aligned axis keeps ``shapes`` from broadcasting, or an empty string when they do broadcast."""
     width = max((len(shape) for shape in shapes), default=0)

@@ -1,8 +1,9 @@
 """Rotary position embedding: queries and keys turn with their position, so that scores depend on distances.
 
-A pair (a, b) of coordinates at position p becomes (a cos - b sin, b cos + a sin) of the angle p * freq_j. The layout
-says which coordinates form pair j of E: "half" pairs j with j + E/2, "interleaved" pairs 2j with 2j + 1. With fewer
-than E/2 frequencies the remaining coordinates pass through (partial rotary).
+    (a, b) at position p  ->  (a cos - b sin, b cos + a sin) of the angle p freq_j        for pair j = 0 ... E/2 - 1
+
+The layout says which coordinates form pair j of E: "half" pairs j with j + E/2, "interleaved" pairs 2j with 2j + 1.
+With n < E/2 frequencies the first 2n coordinates turn, as if they were all, and the rest pass through (partial rotary).
 """
 
 from __future__ import annotations
@@ -11,41 +12,49 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.dtypes import is_floating
+from minitf.autodiff.errors import ShapeError, fits_into
 from minitf.autodiff.ops.broadcast import reshape
 from minitf.autodiff.ops.shape import concatenate, stack
 from minitf.autodiff.tensor import Tensor, as_tensor, plain
 
 LAYOUTS = ("half", "interleaved")
+SPACINGS = ("power", "linspace")
 
 
 def rotary_frequencies(E: int, theta: float = 10000.0, spacing: str = "power") -> np.ndarray:
     """(E/2,) angles per position: theta**(-2j/E) ("power"), or theta**(-linspace(0, 1, E/2)) ("linspace")."""
     if E < 2 or E % 2:
         raise ShapeError(f"rotary_frequencies: E must be even and positive, got {E}")
-    if spacing == "power":
-        return theta ** (-np.arange(0, E, 2) / E)
-    if spacing == "linspace":
-        return theta ** -np.linspace(0, 1, E // 2)
-    raise ValueError(f"rotary_frequencies: spacing must be 'power' or 'linspace', got {spacing!r}")
+    if not theta > 0:
+        raise ValueError(f"rotary_frequencies: theta must be positive, got {theta!r}")
+    if spacing not in SPACINGS:
+        raise ValueError(f"rotary_frequencies: spacing must be one of {', '.join(SPACINGS)}, got {spacing!r}")
+    return theta ** -(np.arange(0, E, 2) / E if spacing == "power" else np.linspace(0, 1, E // 2))
 
 
 def apply_rotary(x: Any, positions: Any, freqs: np.ndarray, layout: str = "half") -> Tensor:
     """Rotates x (*, T, E) by its positions (T,) or (*, T), broadcast over heads.
 
-    positions (B, T) for x (B, H, T, E) get a head axis. Raises ShapeError when there are more than E/2 frequencies.
+    positions: (B, T) for x (B, H, T, E) get a head axis. freqs: (n,) with 2n <= E. Both are constants to gradients.
+
+    Raises ShapeError when they do not fit x, TypeError unless x is floating.
     """
-    x = as_tensor(x)
-    positions = as_tensor(positions).data
+    x, positions, freqs = as_tensor(x), as_tensor(positions).data, as_tensor(freqs).data
     if layout not in LAYOUTS:
         raise ValueError(f"apply_rotary: layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    width = 2 * len(freqs)
-    if width > x.shape[-1]:
-        raise ShapeError(f"apply_rotary: {len(freqs)} frequencies need E >= {width}, got x of shape {x.shape}")
-    if positions.shape[-1:] != x.shape[-2:-1]:
-        raise ShapeError(f"apply_rotary: positions {positions.shape} must end in T = {x.shape[-2]} of x {x.shape}")
-    if positions.ndim == x.ndim - 2 and positions.ndim > 1:
+    if not is_floating(x.dtype):
+        raise TypeError(f"apply_rotary: x must be floating, got {x.dtype}")
+    width = 2 * freqs.size
+    if x.ndim < 2 or freqs.ndim != 1 or width > x.shape[-1]:
+        raise ShapeError(f"apply_rotary: freqs (n,) turn 2n of the E of x (*, T, E), got {freqs.shape} for x {x.shape}")
+    if 1 < positions.ndim == x.ndim - 2:
         positions = positions[..., None, :]
+    if positions.shape[-1:] != x.shape[-2:-1] or not fits_into(positions.shape, x.shape[:-1]):
+        raise ShapeError(
+            f"apply_rotary: positions must be (T,) or (*, T), heads left out, for x (*, T, E); got {positions.shape} "
+            f"for x {x.shape}"
+        )
     angle = positions[..., None] * freqs
     cos, sin = (plain(f(angle).astype(x.dtype)) for f in (np.cos, np.sin))
     turned, rest = x[..., :width], x[..., width:]
