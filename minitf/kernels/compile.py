@@ -62,13 +62,15 @@ class Kernel:
                         scope[name] = scope[name].dispatcher()
                 import numba
 
-                self._dispatcher = numba.njit(nogil=True, fastmath=set(self.arithmetic))(self.function)
+                # "numpy": division by zero is infinite; Python's exception could not be vectorized
+                compiler = numba.njit(nogil=True, error_model="numpy", fastmath=set(self.arithmetic))
+                self._dispatcher = compiler(self.function)
                 self._dispatcher._cache = _cache_of(self.function)
             return self._dispatcher
 
     @property
     def seconds(self) -> float:
-        """What compiling this kernel (not loading it) has cost this process so far."""
+        """CPU seconds that compiling this kernel, and what it calls, has cost this process; loading costs none."""
         return 0.0 if self._dispatcher is None else self._dispatcher._cache.seconds
 
 
@@ -170,13 +172,13 @@ def _cache_of(function: Callable[..., Any]) -> Any:
                 parts = pickle.loads(self._file(sig, target_context.codegen()).read_bytes())
                 return CompileResult._rebuild(target_context, *parts)
             except Exception:  # missing, damaged or of another machine: compiling always works
-                self._missed = time.perf_counter()
+                self._missed = time.thread_time()
                 return None
 
         def save_overload(self, sig: Any, data: Any) -> None:
             from numba.core.serialize import dumps
 
-            self.seconds += time.perf_counter() - self._missed
+            self.seconds += time.thread_time() - self._missed
             path = self._file(sig, data.codegen)
             try:
                 if not path.parent.is_dir():

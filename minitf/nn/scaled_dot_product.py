@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitf.autodiff.checked import checked
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.errors import ShapeError, broadcast_message, fits_into
+from minitf.autodiff.ops.broadcast import broadcast_to
 from minitf.autodiff.ops.contract import matmul
 from minitf.autodiff.ops.shape import repeat, swapaxes
 from minitf.autodiff.precision import store
-from minitf.autodiff.tensor import Tensor, as_tensor
+from minitf.autodiff.tensor import Tensor, as_tensor, plain
 from minitf.nn.activations import softcap as cap
+from minitf.nn.fused_attention import attention
 from minitf.nn.softmax import softmax
 
 if TYPE_CHECKING:
@@ -30,31 +32,31 @@ if TYPE_CHECKING:
 Normalizer = Callable[[Tensor, Tensor | None], Tensor]
 
 
-def attendable(T: int, S: int, mask: Any = None, *, causal: bool = False, window: int | None = None) -> Tensor | None:
-    """The boolean mask of all restrictions together, or None when there are none.
-
-    Queries are the last T of the S positions: with ``causal``, query i sees keys up to S - T + i, the alignment of a
-    cache that already holds the queries' own keys. ``window`` keeps 0 <= i - j < window (causal) or |i - j| <= window.
-    """
-    if mask is not None:
-        mask = as_tensor(mask)
-        if mask.dtype != np.bool_:
-            raise TypeError(
-                f"attention: mask must be boolean (True = may attend), got {mask.dtype}; "
-                "an additive mask is a bias: pass it as bias="
-            )
-    if window is not None and (isinstance(window, bool) or not isinstance(window, int) or window < 1):
+def check_window(window: Any) -> None:
+    """Raises ValueError unless ``window`` is a positive integer or None."""
+    if window is not None and (isinstance(window, bool) or not isinstance(window, (int, np.integer)) or window < 1):
         raise ValueError(f"attention: window must be a positive integer or None, got {window!r}")
-    if not causal and window is None:
-        return mask
-    distance = np.arange(S - T, S)[:, None] - np.arange(S)
-    if causal:
-        allowed = distance >= 0
-        if window is not None:
-            allowed &= distance < window
-    else:
-        allowed = np.abs(distance) <= window
-    return as_tensor(allowed) if mask is None else as_tensor(mask.data & allowed)
+
+
+def reach(T: int, S: int, causal: bool, window: int | None) -> tuple[int, int]:
+    """The smallest and the largest distance i - j that ``band`` allows, the T queries being the last of S positions."""
+    if window is None:
+        return (0 if causal else -T, S)
+    return (0, int(window) - 1) if causal else (-int(window), int(window))
+
+
+def band(T: int, S: int, *, causal: bool = True, window: int | None = None, offset: int | None = None) -> np.ndarray:
+    """(T, S) booleans: may the query at position offset + i attend to the key at position j?
+
+    causal: to positions up to its own, and with ``window`` to the last that many of them, 0 <= i - j < window.
+    Not causal: to |i - j| <= window. offset: default S - T: the queries are the last T positions, as with a cache that
+    already holds their own keys.
+    """
+    check_window(window)
+    distance = np.arange(T)[:, None] + (S - T if offset is None else offset) - np.arange(S)
+    if window is None:
+        return distance >= 0 if causal else np.ones((T, S), bool)
+    return (distance >= 0) & (distance < window) if causal else np.abs(distance) <= window
 
 
 @checked
@@ -78,7 +80,7 @@ def scaled_dot_product_attention(
         h // (H/K). Heads and leading axes may be left out together: (T, E), (S, E), (S, W).
     mask: boolean, True = may attend, broadcast against (*, H, T, S).
     bias: added to the scaled logits, before ``softcap`` and ``mask``.
-    causal, window: see ``attendable``.
+    causal, window: see ``band``; on top of ``mask``.
     scale: default E**-0.5.
     softcap: logits become softcap * tanh(logits / softcap).
     normalizer: "softmax", or a function (logits, mask or None) -> weights.
@@ -87,48 +89,90 @@ def scaled_dot_product_attention(
     Returns out (*, H, T, W). Raises ShapeError when shapes disagree, TypeError for a mask that is not boolean.
     """
     q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
-    if q.ndim == 2:
-        H = K = 1
-    else:
-        H, K = q.shape[-3], k.shape[-3]
-    if K == 0 or H % K:
-        raise ShapeError(f"scaled_dot_product_attention: K = {K} key/value heads must divide H = {H} query heads")
+    H, K = _heads(q, k, v)
+    T, S, E = q.shape[-2], k.shape[-2], q.shape[-1]
+    if softcap is not None and not softcap > 0:
+        raise ValueError(f"scaled_dot_product_attention: softcap must be positive or None, got {softcap!r}")
+    scale = float(E) ** -0.5 if scale is None else scale
+    if isinstance(scale, (Tensor, np.ndarray)):  # a learned temperature, of every head perhaps
+        q, scale = q * scale, 1.0
+    lead = np.broadcast_shapes(*(x.shape[:-3] for x in (q, k, v))) if q.ndim > 2 else ()
+    shape = (*lead, *q.shape[-3:-2], T, S)
+    mask, bias = _fitting("mask", mask, shape), _fitting("bias", bias, shape)
+    check_window(window)
+    if normalizer == "softmax" and not return_weights and _fusible(q, k, v, bias):
+        q, k, v = (x if x.shape[:-3] == lead else broadcast_to(x, (*lead, *x.shape[-3:])) for x in (q, k, v))
+        nearest, farthest = reach(T, S, causal, window)
+        return attention(q, k, v, bias, mask, scale=scale, softcap=softcap, nearest=nearest, farthest=farthest)[0]
     if H != K:
         k, v = repeat(k, H // K, axis=-3), repeat(v, H // K, axis=-3)
-    T, S = q.shape[-2], k.shape[-2]
-    logits = matmul(q * (q.shape[-1] ** -0.5 if scale is None else scale), swapaxes(k, -1, -2))
-    allowed = attendable(T, S, mask, causal=causal, window=window)
-    for name, extra in (("mask", allowed), ("bias", bias)):
-        _fits(name, extra, logits.shape)
+    logits = matmul(q * scale, swapaxes(k, -1, -2))
     if bias is not None:
         logits = logits + bias
     if softcap is not None:
         logits = cap(logits, softcap)
-    weights = store(_normalize(logits, allowed, normalizer))  # kernels multiply with v in the storage format
+    if causal or window is not None:
+        allowed = band(T, S, causal=causal, window=window)
+        mask = plain(allowed if mask is None else mask.data & allowed)
+    weights = store(_normalize(logits, mask, normalizer))  # kernels multiply with v in the storage format
     out = matmul(weights, v)
     return (out, weights) if return_weights else out
 
 
-def _fits(name: str, extra: Any, shape: tuple[int, ...]) -> None:
-    if extra is None:
-        return
-    given = as_tensor(extra).shape
-    try:
-        fits = np.broadcast_shapes(given, shape) == shape
-    except ValueError:
-        fits = False
-    if not fits:
+def _fusible(*arrays: Tensor | None) -> bool:
+    """Whether there are kernels for these: all float32, or all float64."""
+    kinds = {x.dtype.char for x in arrays if x is not None}
+    return kinds in ({"f"}, {"d"})
+
+
+def _heads(q: Tensor, k: Tensor, v: Tensor) -> tuple[int, int]:
+    """H and K, (1, 1) where there are no heads."""
+    told = f"got q {q.shape}, k {k.shape}, v {v.shape}"
+    if q.shape[-1] == 0:
+        raise ShapeError(f"scaled_dot_product_attention: the head width E must be at least 1, {told}")
+    if q.ndim == k.ndim == v.ndim == 2:
+        return 1, 1
+    if 2 in (q.ndim, k.ndim, v.ndim):
         raise ShapeError(
-            f"scaled_dot_product_attention: {name} of shape {given} does not broadcast to the logits (*, H, T, S) = {shape}"
+            "scaled_dot_product_attention: q (*, H, T, E), k (*, K, S, E) and v (*, K, S, W) all have heads, or q (T, E), "
+            f"k (S, E) and v (S, W) none; {told}"
         )
+    H, K = q.shape[-3], k.shape[-3]
+    if K == 0 or H % K or v.shape[-3] != K:
+        raise ShapeError(
+            f"scaled_dot_product_attention: k and v must have the same K heads, and K must divide the H = {H} heads of "
+            f"q; {told}"
+        )
+    if reason := broadcast_message([x.shape[:-3] for x in (q, k, v)]):
+        raise ShapeError(f"scaled_dot_product_attention: the axes in front of the heads do not fit: {reason}; {told}")
+    return H, K
+
+
+def _fitting(name: str, extra: Any, shape: tuple[int, ...]) -> Tensor | None:
+    """A mask or a bias as a Tensor that broadcasts to the logits."""
+    if extra is None:
+        return None
+    extra = as_tensor(extra)
+    if not fits_into(extra.shape, shape):
+        raise ShapeError(
+            f"scaled_dot_product_attention: {name} of shape {extra.shape} does not broadcast to the logits "
+            f"(*, H, T, S) = {shape}"
+        )
+    return extra
 
 
 def _normalize(logits: Tensor, mask: Tensor | None, normalizer: str | Normalizer) -> Tensor:
-    if callable(normalizer):
-        return normalizer(logits, mask)
-    if normalizer != "softmax":
+    if normalizer == "softmax":
+        return softmax(logits, axis=-1, where=mask)
+    if not callable(normalizer):
         raise ValueError(
-            f"scaled_dot_product_attention: normalizer must be 'softmax' or a function (logits, mask) -> weights, "
+            "scaled_dot_product_attention: normalizer must be 'softmax' or a function (logits, mask) -> weights, "
             f"got {normalizer!r}"
         )
-    return softmax(logits, axis=-1, where=mask)
+    weights = as_tensor(normalizer(logits, mask))
+    if weights.shape != logits.shape:
+        raise ShapeError(
+            f"scaled_dot_product_attention: the normalizer must return weights of the shape of the logits, "
+            f"{logits.shape}, it returned {weights.shape}"
+        )
+    return weights
