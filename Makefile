@@ -28,7 +28,7 @@ test-all: $(INSTALLED)test ## the slow tests too, with many more examples
 test-cross: $(INSTALLED)cross ## compares with other people's implementations (installs PyTorch and more)
 	$(PYTEST) --slow --cross --hypothesis-profile=quick tests/cross $(ARGS)
 
-bench: $(INSTALLED)test ## times the engine (alone on the machine, please)
+bench: $(INSTALLED)cross ## times the engine and the kernels beside PyTorch and NumPy (alone on the machine, please)
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only --benchmark-columns=min,median,iqr $(ARGS)
 
 lint: $(INSTALLED)dev ## ruff, pyright and the floors of the house

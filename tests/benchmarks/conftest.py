@@ -1,0 +1,52 @@
+"""Collects what the side-by-side benchmarks measured and writes ``benchmarks.json``; see ``test_side_by_side.py``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+#: name -> what is known about it so far
+RESULTS: dict[str, dict[str, Any]] = {}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Only `make bench` times things against PyTorch; elsewhere the module is not even imported."""
+    other = collection_path.name == "test_side_by_side.py" and not config.getoption("benchmark_only")
+    return True if other else None
+
+
+@pytest.fixture
+def results() -> dict[str, dict[str, Any]]:
+    return RESULTS
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    rows = [finished(name, row) for name, row in RESULTS.items() if row.get("ours_s")]
+    if rows:
+        (session.config.rootpath / "benchmarks.json").write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def finished(name: str, row: dict[str, Any]) -> dict[str, Any]:
+    """An entry of the file: seconds are medians; ratio is ours to PyTorch's, None where it has no such function."""
+    other = row.get("torch_s")
+    ratio = row["ours_s"] / other if other else None
+    keys = ("ours_s", "torch_s", "numpy_s")
+    return {"name": name, **{key: row.get(key) for key in keys}, "ratio": ratio, **row["facts"]}
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not RESULTS:
+        return
+    terminalreporter.section("side by side (median seconds)")
+    line = "{:<34}{:>11}{:>11}{:>11}{:>8}{:>14}"
+    terminalreporter.line(line.format("", "ours", "torch", "numpy", "ratio", "peak bytes"))
+    seconds = lambda x: "-" if x is None else f"{x:.3g}"
+    for name, row in RESULTS.items():
+        if row.get("ours_s"):
+            entry = finished(name, row)
+            ratio = "-" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
+            times = [seconds(entry[key]) for key in ("ours_s", "torch_s", "numpy_s")]
+            terminalreporter.line(line.format(name, *times, ratio, f"{entry['peak_bytes']:,}"))
