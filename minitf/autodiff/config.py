@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from minitf.autodiff.dtypes import as_dtype
+
 KERNELS = ("numba", "numpy")
 
 
@@ -57,7 +59,7 @@ def config(**settings: Any) -> Iterator[Config]:
     if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
         raise ValueError(f"config: threads must be a positive integer, got {threads!r}")
     if "dtype" in settings:
-        dtype = np.dtype(settings["dtype"])
+        dtype = as_dtype(settings["dtype"])
         if dtype.kind != "f":
             raise ValueError(f"config: dtype must be a floating type such as 'float32', got {dtype}")
         settings["dtype"] = dtype

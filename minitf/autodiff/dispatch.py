@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.config import current
+from minitf.autodiff.dtypes import accumulator
 
 #: elements of the largest array below which the twin runs
 SMALL = 4096
@@ -29,6 +30,23 @@ def compiled(kernel: Callable[..., Any], twin: Callable[..., Any], *, small: int
         return kernel(*arrays, threads=settings.threads, **params)
 
     return evaluate
+
+
+def widened(evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """``evaluate`` also for 16- and 8-bit floats: in float32, and floating results are rounded once.
+
+    The first array has the dtype of all that are floating, and of the results.
+    """
+
+    def evaluate_widely(first: np.ndarray, *others: Any, **params: Any) -> Any:
+        dtype, wide = first.dtype, accumulator(first.dtype)
+        if wide == dtype:
+            return evaluate(first, *others, **params)
+        arrays = [a.astype(wide) if isinstance(a, np.ndarray) and a.dtype == dtype else a for a in (first, *others)]
+        out = evaluate(*arrays, **params)
+        return tuple(o.astype(dtype) for o in out) if isinstance(out, tuple) else out.astype(dtype)
+
+    return evaluate_widely
 
 
 def _suits(arrays: tuple[Any, ...], small: int) -> bool:

@@ -10,35 +10,48 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import LOW_PRECISION
+from minitf.autodiff.dtypes import LOW_PRECISION, is_low_precision
 
 
 def to_numpy(data: Any) -> np.ndarray:
-    """``data`` as an ndarray, sharing memory where it can.
+    """``data`` as an ndarray in the machine's byte order, sharing memory where it can.
 
-    Raises TypeError for what is no array of numbers, ValueError for ragged nested lists.
+    Raises TypeError for what is no array of numbers and for a list of Tensors that are being differentiated, ValueError
+    for ragged nested lists.
     """
-    if isinstance(data, np.ndarray):
-        array = data
-    elif type(data).__module__.partition(".")[0] == "torch":
+    if _is_torch(data):
         array = _from_torch(data)
     elif isinstance(data, (list, tuple)):
-        try:
-            array = np.asarray([np.asarray(d) if hasattr(d, "__array__") else d for d in data])
-        except ValueError as error:
-            raise ValueError(f"tensor: the nested sequences are ragged or mixed ({error})") from None
+        array = _from_sequence(data)
     else:
         array = np.asarray(data)
-    if array.dtype.kind not in "biufc" and array.dtype not in LOW_PRECISION.values():
+    if array.dtype.kind not in "biufc" and not is_low_precision(array.dtype):
         raise TypeError(f"tensor: a {type(data).__name__} of {array.dtype} is no array of numbers")
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def _from_sequence(data: Any) -> np.ndarray:
+    """Nested lists and tuples of numbers and arrays."""
+    parts = [to_numpy(part) if hasattr(part, "__array__") or isinstance(part, (list, tuple)) else part for part in data]
+    trace = next((part.trace for part in data if getattr(part, "trace", None) is not None), None)
+    if trace is not None and trace.active:
+        raise TypeError("tensor: a list of Tensors that are being differentiated would lose them; use mt.stack")
+    try:
+        return np.asarray(parts)
+    except ValueError as error:
+        raise ValueError(f"tensor: the nested sequences are ragged or mixed ({error})") from None
+
+
+def _is_torch(data: Any) -> bool:
+    torch = sys.modules.get("torch")  # whoever holds a torch array has imported it
+    return torch is not None and isinstance(data, getattr(torch, "Tensor", ()))
 
 
 def _from_torch(data: Any) -> np.ndarray:
     value = data.detach().cpu().resolve_conj().resolve_neg()
     name = str(value.dtype).removeprefix("torch.")
     if name in LOW_PRECISION:
-        torch = sys.modules["torch"]  # it is there: the caller holds one of its arrays
+        torch = sys.modules["torch"]
         bits = torch.int16 if LOW_PRECISION[name].itemsize == 2 else torch.uint8
-        return value.contiguous().view(bits).numpy().view(LOW_PRECISION[name])
+        return value.view(bits).numpy().view(LOW_PRECISION[name])
     return value.numpy()

@@ -305,7 +305,16 @@ class Tensor:
     def tolist(self) -> Any:
         return self.data.tolist()
 
+    def _leaves_the_engine(self) -> None:
+        """Refuses what would lose a derivative unnoticed: NumPy, SciPy or math asking for the values of a traced Tensor."""
+        if self.trace is not None and self.trace is not TAPE and self.trace.active:
+            raise TypeError(
+                "a Tensor inside grad, vjp or jvp cannot become an ndarray or a float by itself, its derivative would be "
+                "lost: use the function of mt, or say x.numpy(), x.item() or mt.stop_gradient(x) if that is what you want"
+            )
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        self._leaves_the_engine()
         if dtype is not None and dtype != self.data.dtype:
             if copy is False:
                 raise ValueError(f"a {self.dtype} Tensor cannot become {dtype} without a copy")
@@ -318,6 +327,7 @@ class Tensor:
         return bool(self.data)
 
     def __float__(self) -> float:
+        self._leaves_the_engine()
         return float(self.item())
 
     def __int__(self) -> int:

@@ -38,6 +38,11 @@ from minitf.autodiff.tree import tree_flatten, tree_leaves, tree_map
 _draws: ContextVar[dict[int, tuple[np.random.Generator, Any]] | None] = ContextVar("minitf_draws", default=None)
 
 
+def _require_function(what: str, function: Any) -> None:
+    if not callable(function):
+        raise TypeError(f"{what}: needs a function, got {function!r:.100}; {what}(f), not of what f returns")
+
+
 def _as_leaf(x: Any, what: str) -> Tensor:
     try:
         value = as_tensor(x)
@@ -59,6 +64,7 @@ class _Recording:
         self.trace = ReverseTrace()
         self.nodes: list[Any] = []
         self.builders = []
+        _require_function(what, function)
         boxed = []
         for primal in primals:
             leaves, build = tree_flatten(primal)
@@ -102,7 +108,9 @@ def _split(what: str, args: tuple[Any, ...], argnums: int | Sequence[int]) -> tu
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
     for i in positions:
         if not isinstance(i, int) or not -len(args) <= i < len(args):
-            raise ValueError(f"{what}: argnums={argnums!r}, but the function was called with {len(args)} arguments")
+            raise ValueError(
+                f"{what}: argnums must be positions among the {len(args)} positional arguments of the call, got {argnums!r}"
+            )
     return tuple(i % len(args) for i in positions)
 
 
@@ -118,6 +126,8 @@ def value_and_grad(
     Raises ShapeError unless the value has one element, TypeError for integer arguments.
     """
 
+    _require_function("grad", function)
+
     @functools.wraps(function)
     def differentiated(*args: Any, **kwargs: Any) -> Any:
         positions = _split("grad", args, argnums)
@@ -130,9 +140,9 @@ def value_and_grad(
 
         run = _Recording("grad", of_selected, [args[i] for i in positions], has_aux)
         if len(run.out_leaves) != 1 or run.out_leaves[0].size != 1:
-            shapes = [o.shape for o in run.out_leaves]
+            told = f"shape(s) {[o.shape for o in run.out_leaves]}" if run.out_leaves else "nothing"
             raise ShapeError(
-                f"grad: the function must return one scalar, it returned shape(s) {shapes}; "
+                f"grad: the function must return one scalar, it returned {told}; "
                 "use mt.vjp or mt.jacobian, or has_aux=True for further outputs"
             )
         root = run.out_leaves[0]
@@ -219,6 +229,7 @@ def jacobian(function: Callable[..., Any], argnums: int = 0, mode: str = "revers
     """
     if mode not in ("reverse", "forward"):
         raise ValueError(f"jacobian: mode must be 'reverse' or 'forward', got {mode!r}")
+    _require_function("jacobian", function)
 
     @functools.wraps(function)
     def differentiated(*args: Any, **kwargs: Any) -> Tensor:
@@ -228,7 +239,10 @@ def jacobian(function: Callable[..., Any], argnums: int = 0, mode: str = "revers
         x = _as_leaf(args[position], "jacobian")
 
         def of_x(value: Any) -> Any:
-            return function(*args[:position], value, *args[position + 1 :], **kwargs)
+            out = function(*args[:position], value, *args[position + 1 :], **kwargs)
+            if len(tree_leaves(out)) != 1 or isinstance(out, (dict, list, tuple)):
+                raise TypeError(f"jacobian: the function must return one array, it returned a {type(out).__name__}")
+            return out
 
         if mode == "reverse":
             out, pullback = vjp(of_x, x)
@@ -253,6 +267,8 @@ def hvp(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence
 
     Returns the product with the structure of the single primal, or a tuple with one entry a primal.
     """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise TypeError("hvp: primals and tangents are tuples, one entry an argument: hvp(f, (x,), (v,))")
     positions = tuple(range(len(primals)))
     product = jvp(grad(function, argnums=positions), primals, tangents)[1]
     return product[0] if len(primals) == 1 else product
@@ -277,6 +293,8 @@ def checkpoint(function: Callable[..., Any]) -> Callable[..., Any]:
     Gradients are the same, also with respect to values the function closes over. Random draws of the library's
     functions repeat bit for bit. Under forward mode the function simply runs.
     """
+
+    _require_function("checkpoint", function)
 
     @functools.wraps(function)
     def checkpointed(*args: Any, **kwargs: Any) -> Any:

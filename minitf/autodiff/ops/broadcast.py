@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import as_dtype, is_complex
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.dtypes import accumulator, as_dtype, is_complex
+from minitf.autodiff.errors import ShapeError, fits_into
 from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 
@@ -42,7 +43,16 @@ def normalize_axes(what: str, axis: Axes, ndim: int) -> tuple[int, ...]:
 
 # -- sum and broadcast_to, each the other's transpose -----------------------------------------------------------
 
-sum_p = Primitive("sum", lambda x, axis, keepdims: np.sum(x, axis=axis, keepdims=keepdims))
+
+
+def _sum(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
+    wide = accumulator(x.dtype)
+    if wide is x.dtype:
+        return np.sum(x, axis=axis, keepdims=keepdims)
+    return np.sum(x, axis=axis, dtype=wide, keepdims=keepdims).astype(x.dtype)
+
+
+sum_p = Primitive("sum", _sum)
 broadcast_p = Primitive("broadcast_to", lambda x, shape: np.broadcast_to(x, shape))
 
 
@@ -58,7 +68,7 @@ defcost(sum_p, lambda out, x, axis, keepdims: (max(x.size - out.size, 0), 0))
 
 
 def sum(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # NumPy's name
-    """Sum over ``axis`` (all by default); integers sum to int64, floats keep their dtype."""
+    """Sum over ``axis`` (all by default); signed integers and booleans sum to int64, floats keep their dtype."""
     x = as_tensor(x)
     return bind(sum_p, x, axis=normalize_axes("sum", axis, x.ndim), keepdims=keepdims)
 
@@ -67,7 +77,13 @@ def broadcast_to(x: ArrayLike, shape: Sequence[int]) -> Tensor:
     """``x`` repeated along new and size-1 axes to ``shape``; a view."""
     x = as_tensor(x)
     shape = tuple(shape)
-    return x if x.shape == shape else bind(broadcast_p, x, shape=shape)
+    if x.shape == shape:
+        return x
+    if not fits_into(x.shape, shape):
+        raise ShapeError(
+            f"broadcast_to: {x.shape} does not broadcast to {shape}; aligned from the right, sizes must be equal or 1"
+        )
+    return bind(broadcast_p, x, shape=shape)
 
 
 def unbroadcast(g: Tensor, like: Any) -> Tensor:
@@ -135,6 +151,20 @@ def astype(x: ArrayLike, dtype: Any) -> Tensor:
     if dtype.kind in "iub":
         return Tensor(_astype(x.data, dtype))
     return bind(astype_p, x, dtype=dtype)
+
+
+def rounded_once(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``operation(x, ...)`` for 16- and 8-bit floats too: computed in float32, the result rounded to their dtype."""
+
+    @functools.wraps(operation)
+    def wide(x: ArrayLike, *args: Any, **kwargs: Any) -> Tensor:
+        x = as_tensor(x)
+        working = accumulator(x.dtype)
+        if working is x.dtype:
+            return operation(x, *args, **kwargs)
+        return astype(operation(astype(x, working), *args, **kwargs), x.dtype)
+
+    return wide
 
 
 def real(x: ArrayLike) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import promote
+from minitf.autodiff.dtypes import common_dtype, to_add_up
 from minitf.autodiff.errors import ShapeError, broadcast_message
-from minitf.autodiff.ops.broadcast import broadcast_to, conj, reshape, unbroadcast
+from minitf.autodiff.ops.broadcast import astype, broadcast_to, conj, reshape, unbroadcast
 from minitf.autodiff.ops.broadcast import sum as sum_
 from minitf.autodiff.ops.elementwise import multiply
 from minitf.autodiff.ops.shape import diagonal, expand_dims, squeeze, swapaxes, transpose
@@ -19,12 +19,10 @@ from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 
 
 def _matmul(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    if x.dtype != y.dtype:
-        x, y = promote(x, y)
-    if x.dtype.kind == "V" or y.dtype.kind == "V":  # NumPy has no product of bfloat16: exact products, float32 sums
-        out = np.result_type(x, y)
-        return np.matmul(x.astype(np.float32), y.astype(np.float32)).astype(out)
-    return np.matmul(x, y)
+    if x.dtype is y.dtype and x.dtype.itemsize > 2:
+        return np.matmul(x, y)
+    (x, y), dtype = to_add_up(x, y)
+    return np.matmul(x, y).astype(dtype, copy=False)
 
 
 matmul_p = Primitive("matmul", _matmul)
@@ -90,8 +88,6 @@ def outer(x: ArrayLike, y: ArrayLike) -> Tensor:
 
 def _parse(pattern: str, operands: list[Tensor]) -> tuple[list[str], str]:
     """One label a axis for every operand and for the output; ``...`` becomes capital Greek letters."""
-    if not isinstance(pattern, str):
-        raise TypeError(f"einsum: the first argument is the pattern, such as 'bhte,bhse->bhts', got {pattern!r}")
     text = pattern.replace(" ", "")
     inputs, arrow, output = text.partition("->")
     terms = inputs.split(",")
@@ -135,8 +131,10 @@ def _sizes(pattern: str, terms: list[str], operands: list[Tensor]) -> dict[str, 
             if known == 1 and dots:
                 sizes[label] = n
             elif n != known and not (dots and n == 1):
-                told = ", ".join(f"{t} {x.shape}" for t, x in zip(terms, operands, strict=True))
-                raise ShapeError(f"einsum: label {label!r} of {pattern!r} has sizes {known} and {n} ({told})")
+                written = pattern.replace(" ", "").partition("->")[0].split(",")
+                told = ", ".join(f"{t} {x.shape}" for t, x in zip(written, operands, strict=True))
+                name = "..." if dots else label
+                raise ShapeError(f"einsum: label {name!r} of {pattern!r} has sizes {known} and {n} ({told})")
     return sizes
 
 
@@ -167,9 +165,7 @@ def _contract_pair(x: Tensor, a: str, y: Tensor, b: str, needed: set[str], sizes
     out = "".join(batch + left + right)
 
     def group(t: Tensor, term: str, *parts: list[str]) -> Tensor:
-        order = [c for part in parts for c in part]
-        t = transpose(t, [term.index(c) for c in order])
-        return t
+        return transpose(t, [term.index(c) for part in parts for c in part])
 
     if not inner:
         xs = group(x, a, batch, left)
@@ -196,9 +192,12 @@ def _contract_pair(x: Tensor, a: str, y: Tensor, b: str, needed: set[str], sizes
 def einsum(pattern: str, *operands: ArrayLike) -> Tensor:
     """Einstein summation, any pattern NumPy takes: repeated labels, ``...``, implicit output, several operands.
 
+    A label has one size wherever it stands; only what ``...`` stands for broadcasts.
     Operands are contracted in pairs, each pair as one batched matrix product, in the order that
     ``numpy.einsum_path`` finds cheapest.
     """
+    if not isinstance(pattern, str):
+        raise TypeError(f"einsum: the first argument is the pattern, such as 'bhte,bhse->bhts', got {pattern!r}")
     tensors = [as_tensor(x) for x in operands]
     terms, output = _parse(pattern, tensors)
     sizes = _sizes(pattern, terms, tensors)
@@ -214,7 +213,8 @@ def einsum(pattern: str, *operands: ArrayLike) -> Tensor:
     ((result, term),) = work
     result, term = _reduce_alone(result, term, set(output))
     result = transpose(result, [term.index(c) for c in output])
-    return broadcast_to(result, tuple(sizes[c] for c in output))
+    result = broadcast_to(result, tuple(sizes[c] for c in output))
+    return astype(result, common_dtype(*(x.dtype for x in tensors)))  # integers were summed to int64
 
 
 def _path(work: list[tuple[Tensor, str]], output: str) -> list[tuple[int, ...]]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import promote
+from minitf.autodiff.dtypes import accumulator, is_low_precision, to_add_up
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import conj, reshape, unbroadcast
 from minitf.autodiff.ops.contract import matmul
@@ -97,19 +97,20 @@ def view(x: np.ndarray, windows: Windows, fill: Any = 0) -> np.ndarray:
     shape = (*lead, *windows.kernel, *windows.count)
     if 0 in shape:
         return np.zeros(shape, x.dtype)
-    return np.lib.stride_tricks.as_strided(x, shape, strides, writeable=False)
+    bits = x.view(f"u{x.dtype.itemsize}") if is_low_precision(x.dtype) else x  # NumPy knows no strides of 8-bit floats
+    return np.lib.stride_tricks.as_strided(bits, shape, strides, writeable=False).view(x.dtype)
 
 
 def lay_back(columns: np.ndarray, windows: Windows) -> np.ndarray:
     """``(..., *K, *T) -> (..., *S)``: every value of every window added to where it came from; transposes ``view``."""
     n = len(windows.size)
     lead = columns.shape[: columns.ndim - 2 * n]
-    padded = np.zeros((*lead, *windows.reach), columns.dtype)
+    padded = np.zeros((*lead, *windows.reach), accumulator(columns.dtype))
     for k, seen in windows.offsets():
         padded[(..., *seen)] += columns[(..., *k, *(slice(None),) * n)]
     inner, outer = windows.overlap()
     if inner == tuple(slice(0, m) for m in windows.size):
-        return padded[(..., *outer)]
+        return padded[(..., *outer)].astype(columns.dtype, copy=False)
     out = np.zeros((*lead, *windows.size), columns.dtype)
     out[(..., *inner)] = padded[(..., *outer)]
     return out
@@ -122,14 +123,6 @@ deflinear(lay_back_p, lambda g, out, x, windows: bind(windows_p, g, windows=wind
 defcost(lay_back_p, lambda out, x, windows: (x.size, 0))
 
 # -- the three partial maps: x (B, G, C, *S), w (G, O, C, *K), y (B, G, O, *T) ------------------------------------
-
-
-def _working(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.dtype]:
-    """Both in the dtype that products and sums are made in, and the dtype of the result."""
-    a, b = promote(a, b)
-    out = np.result_type(a, b)
-    work = np.dtype(np.float32) if out.itemsize <= 2 else out
-    return a.astype(work, copy=False), b.astype(work, copy=False), out
 
 
 def _parts(samples: int, values: int) -> Iterator[slice]:
@@ -149,7 +142,7 @@ def _columns(x: np.ndarray, windows: Windows) -> np.ndarray:
 
 
 def _convolve(x: np.ndarray, w: np.ndarray, windows: Windows) -> np.ndarray:
-    x, w, dtype = _working(x, w)
+    (x, w), dtype = to_add_up(x, w)
     (samples, groups, channels), outs = x.shape[:3], w.shape[1]
     matrix = w.reshape(groups, outs, channels * math.prod(windows.kernel))
     out = np.empty((samples, groups, outs, math.prod(windows.count)), x.dtype)
@@ -159,19 +152,19 @@ def _convolve(x: np.ndarray, w: np.ndarray, windows: Windows) -> np.ndarray:
 
 
 def _spread(y: np.ndarray, w: np.ndarray, windows: Windows) -> np.ndarray:
-    y, w, dtype = _working(y, w)
+    (y, w), dtype = to_add_up(y, w)
     (samples, groups, outs), channels = y.shape[:3], w.shape[2]
     matrix = w.reshape(groups, outs, channels * math.prod(windows.kernel)).swapaxes(-1, -2)
     rows = y.reshape(samples, groups, outs, math.prod(windows.count))
     x = np.empty((samples, groups, channels, *windows.size), y.dtype)
     for part in _parts(samples, _column_values(groups, channels, windows)):
         columns = np.matmul(matrix, rows[part])
-        x[part] = lay_back(columns.reshape(-1, groups, channels, *windows.kernel, *windows.count), windows)
+        x[part] = lay_back(columns.reshape(len(columns), groups, channels, *windows.kernel, *windows.count), windows)
     return x.astype(dtype, copy=False)
 
 
 def _correlate(x: np.ndarray, y: np.ndarray, windows: Windows) -> np.ndarray:
-    x, y, dtype = _working(x, y)
+    (x, y), dtype = to_add_up(x, y)
     (samples, groups, channels), outs = x.shape[:3], y.shape[2]
     rows = y.reshape(samples, groups, outs, math.prod(windows.count))
     w = np.zeros((groups, outs, channels * math.prod(windows.kernel)), x.dtype)
@@ -311,7 +304,7 @@ def spatial(what: str, x: ArrayLike, axes: int) -> tuple[Tensor, tuple[int, ...]
     """``x`` with its leading axes as one, ``(B, C, *S)``, and what they were."""
     x = as_tensor(x)
     if x.ndim < axes + 1:
-        layout = ", ".join(("C", "Z", "Y", "X") if axes == 3 else ("C", "Y", "X")[: axes + 1])
+        layout = ", ".join(("C", *"ZYX"[3 - axes :]))
         raise ShapeError(f"{what}: needs an array (..., {layout}), got shape {x.shape}")
     lead = x.shape[: x.ndim - axes - 1]
     return reshape(x, (math.prod(lead), *x.shape[len(lead) :])), lead

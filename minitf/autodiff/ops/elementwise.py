@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.dtypes import is_inexact, promote
+from minitf.autodiff.errors import describe
 from minitf.autodiff.ops.broadcast import astype, broadcast_to, conj, real, unbroadcast
 from minitf.autodiff.rules import defcost, defjvp, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
+from minitf.kernels.erf import erf as erf_of_array
 
 
 def _promoting(ufunc: Callable[..., Any]) -> Callable[..., Any]:
-    """``ufunc`` after ``dtypes.promote``; equal dtypes and Python scalars need nothing."""
+    """``ufunc`` after ``dtypes.promote``; equal dtypes, and NumPy's own beside a Python scalar, need nothing."""
 
     def apply(x: Any, y: Any) -> Any:
         dx, dy = getattr(x, "dtype", None), getattr(y, "dtype", None)
-        if dx is not dy and dx is not None and dy is not None and dx != dy:
+        if dx is not dy and ((dx or dy).isbuiltin != 1 if dx is None or dy is None else dx != dy):  # pyright: ignore
             x, y = promote(x, y)
         return ufunc(x, y)
 
@@ -120,14 +122,16 @@ defvjp(
 )
 defjvp(mod_p, lambda t, out, x, y: _shaped(t, out), lambda t, out, x, y: -t * floor_divide(x, y))
 
-negative_p, negative = _unary("negative", np.negative, lambda out, x: -1.0, saves=(), doc="-x.")
+negative_p, negative = _unary("negative", np.negative, None, doc="-x.")
 defvjp(negative_p, lambda g, out, x: -g, saves=())
 defjvp(negative_p, "linear")
 
 
 def _power_of_exponent(out: Any, x: Any) -> Tensor:
     """out * log(x), and 0 where x is 0 (the limit for positive exponents)."""
-    return out * log(where(equal(x, 0), 1.0, x))
+    if not isinstance(x, Tensor):
+        return out * (np.log(x).item() if x else 0.0)
+    return out * log(where(equal(x, 0), 1.0, astype(x, out.dtype)))
 
 
 power_p, _power = _binary("power", np.power, "")
@@ -175,6 +179,19 @@ def _constant(name: str, impl: Callable[..., Any], doc: str, arity: int = 2, flo
     return operation
 
 
+def _of_bits(ufunc: Callable[..., Any]) -> Callable[..., Any]:
+    """``ufunc``, which integers and booleans have."""
+
+    def apply(*operands: Any) -> Any:
+        try:
+            return ufunc(*operands)
+        except TypeError:
+            told = " and ".join(describe(x) for x in operands)
+            raise TypeError(f"{ufunc.__name__}: needs integers or booleans, got {told}") from None
+
+    return apply
+
+
 equal = _constant("equal", np.equal, "x == y, elementwise.")
 not_equal = _constant("not_equal", np.not_equal, "x != y, elementwise.")
 less = _constant("less", np.less, "x < y, elementwise.")
@@ -184,11 +201,11 @@ greater_equal = _constant("greater_equal", np.greater_equal, "x >= y, elementwis
 logical_and = _constant("logical_and", np.logical_and, "x and y, elementwise.")
 logical_or = _constant("logical_or", np.logical_or, "x or y, elementwise.")
 logical_xor = _constant("logical_xor", np.logical_xor, "x xor y, elementwise.")
-bitwise_and = _constant("bitwise_and", np.bitwise_and, "x & y of integers or booleans.")
-bitwise_or = _constant("bitwise_or", np.bitwise_or, "x | y of integers or booleans.")
-bitwise_xor = _constant("bitwise_xor", np.bitwise_xor, "x ^ y of integers or booleans.")
+bitwise_and = _constant("bitwise_and", _of_bits(np.bitwise_and), "x & y of integers or booleans.")
+bitwise_or = _constant("bitwise_or", _of_bits(np.bitwise_or), "x | y of integers or booleans.")
+bitwise_xor = _constant("bitwise_xor", _of_bits(np.bitwise_xor), "x ^ y of integers or booleans.")
 logical_not = _constant("logical_not", np.logical_not, "not x, elementwise.", arity=1)
-invert = _constant("invert", np.invert, "~x of integers or booleans.", arity=1)
+invert = _constant("invert", _of_bits(np.invert), "~x of integers or booleans.", arity=1)
 isnan = _constant("isnan", np.isnan, "True where x is NaN.", arity=1)
 isinf = _constant("isinf", np.isinf, "True where x is infinite.", arity=1)
 isfinite = _constant("isfinite", np.isfinite, "True where x is neither infinite nor NaN.", arity=1)
@@ -269,40 +286,10 @@ def clip(x: ArrayLike, minimum_value: ArrayLike | None = None, maximum_value: Ar
 
 
 def _sigmoid(x: np.ndarray) -> Any:
+    if x.dtype.kind == "c":
+        return 1 / (1 + np.exp(-x))
     e = np.exp(-np.abs(x))
     return np.where(x >= 0, 1 / (1 + e), e / (1 + e)).astype(e.dtype)
-
-
-def _erf(x: Any) -> Any:
-    if x.dtype == np.longdouble and np.dtype(np.longdouble).itemsize > 8:
-        return _erf_longdouble(x)
-    from scipy.special import erf as scipy_erf
-
-    if x.dtype.kind in "biu":
-        x = x.astype(np.float64)
-    return scipy_erf(x) if x.dtype.char in "fd" else scipy_erf(x.astype(np.float32)).astype(x.dtype)
-
-
-def _erf_longdouble(x: np.ndarray) -> np.ndarray:
-    """The Maclaurin series below 3, the continued fraction of erfc above; about 1e-18."""
-    x = np.atleast_1d(x)
-    a = np.abs(x)
-    out = np.ones_like(a)
-    small = a < 3
-    z = a[small]
-    term, total, n = z.copy(), z.copy(), 0
-    while z.size and n < 200 and np.any(np.abs(term) > np.finfo(np.longdouble).eps * np.abs(total) / 4):
-        n += 1
-        term = term * (2 * z * z) / (2 * n + 1)
-        total = total + term
-    root_pi = np.sqrt(np.longdouble("3.14159265358979323846264338327950288"))
-    out[small] = total * np.exp(-z * z) * 2 / root_pi
-    z = a[~small & (a < 12)]
-    fraction = np.zeros_like(z)
-    for k in range(200, 0, -1):
-        fraction = (np.longdouble(k) / 2) / (z + fraction)
-    out[~small & (a < 12)] = 1 - np.exp(-z * z) / root_pi / (z + fraction)
-    return np.copysign(np.where(np.isnan(x), x, out), x)
 
 
 exp_p, exp = _unary("exp", np.exp, lambda out, x: out, ("out",))
@@ -331,12 +318,12 @@ sigmoid_p, sigmoid = _unary(
     "sigmoid", _sigmoid, lambda out, x: out * (1 - out), ("out",), doc="1 / (1 + exp(-x)), without overflow."
 )
 softplus_p, softplus = _unary(
-    "softplus", lambda x: np.logaddexp(x, x.dtype.type(0) if x.dtype.kind == "f" else 0.0),
+    "softplus", lambda x: np.logaddexp(x, x.dtype.type(0) if is_inexact(x.dtype) else 0.0),
     lambda out, x: sigmoid(x), doc="log(1 + exp(x)), without overflow.",
 )  # fmt: skip
 erf_p, erf = _unary(
     "erf",
-    _erf,
+    erf_of_array,
     lambda out, x: 2 / math.sqrt(math.pi) * exp(-x * x),
     doc="The error function 2/sqrt(pi) * int_0^x e^-t².",
 )

@@ -7,7 +7,7 @@ The adjoint of a transform is the unscaled opposite one, so each is the other's 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 __all__ = ["fft", "fft2", "fftn", "ifft", "ifft2", "ifftn", "irfft", "irfft2", "irfftn", "rfft", "rfft2", "rfftn"]
 
 Sizes = Sequence[int] | None
+Transform = Callable[..., Tensor]
 
 #: a norm that scales one direction; the adjoint has the scale on the other
 _OPPOSITE = {"backward": "forward", "ortho": "ortho", "forward": "backward"}
@@ -83,7 +84,7 @@ def _norm(what: str, norm: str | None) -> str:
     return norm or "backward"
 
 
-def _resize(what: str, x: Tensor, n: int, axis: int) -> Tensor:
+def _resize(x: Tensor, n: int, axis: int) -> Tensor:
     """``x`` cut, or filled with zeros, to ``n`` values along ``axis``."""
     have = x.shape[axis]
     if n < have:
@@ -115,14 +116,14 @@ def ifft(x: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = 
 def _complex(what: str, primitive: Primitive, x: ArrayLike, n: int | None, axis: int, norm: str | None) -> Tensor:
     x = _values(what, x)
     axis, n = _line(what, x, n, axis)
-    return bind(primitive, _resize(what, x, n, axis), axis=axis, norm=_norm(what, norm))
+    return bind(primitive, _resize(x, n, axis), axis=axis, norm=_norm(what, norm))
 
 
 def rfft(x: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Tensor:
     """The n//2 + 1 non-negative frequencies of the transform of real values."""
     x = _values("rfft", x, real_only=True)
     axis, n = _line("rfft", x, n, axis)
-    return bind(rfft_p, _resize("rfft", x, n, axis), axis=axis, norm=_norm("rfft", norm))
+    return bind(rfft_p, _resize(x, n, axis), axis=axis, norm=_norm("rfft", norm))
 
 
 def irfft(x: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None = None) -> Tensor:
@@ -132,12 +133,14 @@ def irfft(x: ArrayLike, n: int | None = None, axis: int = -1, norm: str | None =
     axis, n = _line("irfft", x, n, axis, default=2 * (x.shape[line] - 1))
     if not is_complex(x.dtype):
         x = astype(x, np.result_type(x.dtype, np.complex64))
-    return bind(irfft_p, _resize("irfft", x, n // 2 + 1, axis), n=n, axis=axis, norm=_norm("irfft", norm))
+    return bind(irfft_p, _resize(x, n // 2 + 1, axis), n=n, axis=axis, norm=_norm("irfft", norm))
 
 
 def _axes(what: str, x: Tensor, s: Sizes, axes: Sizes) -> tuple[list[Any], list[int]]:
     """Sizes (None: as it is) and axes of a transform over several."""
     if axes is None:
+        if s is not None and len(s) > x.ndim:
+            raise ShapeError(f"{what}: {len(s)} sizes for an array of {x.ndim} dimensions")
         axes = range(x.ndim) if s is None else range(x.ndim - len(s), x.ndim)
     found = [normalize_axes(what, a, x.ndim)[0] for a in axes]
     if len(set(found)) != len(found) or not found:
@@ -148,54 +151,52 @@ def _axes(what: str, x: Tensor, s: Sizes, axes: Sizes) -> tuple[list[Any], list[
     return sizes, found
 
 
+def _over(what: str, first: Transform, rest: Transform, x: ArrayLike, s: Sizes, axes: Sizes, norm: Any) -> Tensor:
+    """``first`` along the last of ``axes``, ``rest`` along the others; what makes real values goes last."""
+    x = _values(what, x, real_only=first is rfft)
+    *others, last = zip(*_axes(what, x, s, axes), strict=True)
+    steps = [(rest, *other) for other in others]
+    steps.insert(len(steps) if first is irfft else 0, (first, *last))
+    for transform, n, axis in steps:
+        x = transform(x, n, axis, norm)
+    return x
+
+
 def fftn(x: ArrayLike, s: Sizes = None, axes: Sizes = None, norm: str | None = None) -> Tensor:
     """``fft`` along every one of ``axes`` (all by default)."""
-    x = _values("fftn", x)
-    for n, axis in zip(*_axes("fftn", x, s, axes), strict=True):
-        x = fft(x, n, axis, norm)
-    return x
+    return _over("fftn", fft, fft, x, s, axes, norm)
 
 
 def ifftn(x: ArrayLike, s: Sizes = None, axes: Sizes = None, norm: str | None = None) -> Tensor:
     """The inverse of ``fftn``."""
-    x = _values("ifftn", x)
-    for n, axis in zip(*_axes("ifftn", x, s, axes), strict=True):
-        x = ifft(x, n, axis, norm)
-    return x
+    return _over("ifftn", ifft, ifft, x, s, axes, norm)
 
 
 def rfftn(x: ArrayLike, s: Sizes = None, axes: Sizes = None, norm: str | None = None) -> Tensor:
     """``rfft`` along the last of ``axes``, ``fft`` along the others."""
-    x = _values("rfftn", x, real_only=True)
-    sizes, axes = _axes("rfftn", x, s, axes)
-    x = rfft(x, sizes[-1], axes[-1], norm)
-    return fftn(x, sizes[:-1] if s is not None else None, axes[:-1], norm) if len(axes) > 1 else x
+    return _over("rfftn", rfft, fft, x, s, axes, norm)
 
 
 def irfftn(x: ArrayLike, s: Sizes = None, axes: Sizes = None, norm: str | None = None) -> Tensor:
     """The inverse of ``rfftn``."""
-    x = _values("irfftn", x)
-    sizes, axes = _axes("irfftn", x, s, axes)
-    if len(axes) > 1:
-        x = ifftn(x, sizes[:-1] if s is not None else None, axes[:-1], norm)
-    return irfft(x, sizes[-1], axes[-1], norm)
+    return _over("irfftn", irfft, ifft, x, s, axes, norm)
 
 
 def fft2(x: ArrayLike, s: Sizes = None, axes: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
     """``fftn`` over the last two axes."""
-    return fftn(x, s, axes, norm)
+    return _over("fft2", fft, fft, x, s, axes, norm)
 
 
 def ifft2(x: ArrayLike, s: Sizes = None, axes: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
     """``ifftn`` over the last two axes."""
-    return ifftn(x, s, axes, norm)
+    return _over("ifft2", ifft, ifft, x, s, axes, norm)
 
 
 def rfft2(x: ArrayLike, s: Sizes = None, axes: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
     """``rfftn`` over the last two axes."""
-    return rfftn(x, s, axes, norm)
+    return _over("rfft2", rfft, fft, x, s, axes, norm)
 
 
 def irfft2(x: ArrayLike, s: Sizes = None, axes: Sizes = (-2, -1), norm: str | None = None) -> Tensor:
     """``irfftn`` over the last two axes."""
-    return irfftn(x, s, axes, norm)
+    return _over("irfft2", irfft, ifft, x, s, axes, norm)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.dispatch import compiled
+from minitf.autodiff.dtypes import accumulator, is_floating
+from minitf.autodiff.errors import ShapeError, fits_into
 from minitf.autodiff.ops.broadcast import broadcast_to, normalize_axes, unbroadcast
+from minitf.autodiff.ops.elementwise import where
 from minitf.autodiff.rules import defcost, deflinear
-from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
+from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import embedding as kernels
 
 
 def _is_basic(index: Any) -> bool:
@@ -18,30 +23,23 @@ def _is_basic(index: Any) -> bool:
     return all(p is None or p is Ellipsis or isinstance(p, (int, slice, np.integer)) for p in parts)
 
 
-def _add_at(target: np.ndarray, index: Any, values: np.ndarray) -> np.ndarray:
-    """``target[index] += values``, adding once for every occurrence of an index."""
-    if _is_basic(index):
-        target[index] += values
-        return target
-    rows = index[0] if isinstance(index, tuple) and len(index) == 1 else index
-    if isinstance(rows, np.ndarray) and rows.dtype.kind in "iu" and target.ndim > 1 and rows.size:
-        return _add_rows(target, rows, values)
-    np.add.at(target, index, values)
-    return target
-
-
-def _add_rows(target: np.ndarray, rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Adds ``values[i]`` to ``target[rows[i]]``: sorted by row, every row's sum in the order of its occurrences."""
-    flat = rows.reshape(-1) % len(target)
-    parts = np.broadcast_to(values, (*rows.shape, *target.shape[1:])).reshape(flat.size, *target.shape[1:])
-    order = np.argsort(flat, kind="stable")
-    present, starts = np.unique(flat[order], return_index=True)
-    target[present] += np.add.reduceat(parts[order], starts, axis=0)
-    return target
+_add_rows = compiled(kernels.add_rows, kernels.add_rows_twin)
 
 
 def _scatter(x: np.ndarray, index: Any, shape: tuple[int, ...]) -> np.ndarray:
-    return _add_at(np.zeros(shape, x.dtype), index, x)
+    """Zeros with ``x`` added at ``index``, once for every occurrence of an index."""
+    ids = index[0] if isinstance(index, tuple) and len(index) == 1 else index
+    if isinstance(ids, np.ndarray) and ids.dtype.kind in "iu" and ids.size and is_floating(x.dtype):
+        D = math.prod(shape[1:])
+        rows = np.broadcast_to(x, (*ids.shape, *shape[1:])).reshape(ids.size, D)
+        out = _add_rows(rows.astype(accumulator(x.dtype), copy=False), ids.reshape(-1) % shape[0], V=shape[0])
+        return out.reshape(shape).astype(x.dtype, copy=False)
+    target = np.zeros(shape, accumulator(x.dtype))
+    if _is_basic(index):
+        target[index] += x
+    else:
+        np.add.at(target, index, x)
+    return target.astype(x.dtype, copy=False)
 
 
 index_p = Primitive("index", lambda x, index: x[index])
@@ -75,23 +73,29 @@ def index(x: ArrayLike, index: Any) -> Tensor:
 
 def index_add(x: ArrayLike, index: Any, values: ArrayLike) -> Tensor:
     """``x`` with ``values`` added at ``index``; a repeated index adds every time."""
-    x, values = as_tensor(x), as_tensor(values)
-    where = _plain_index(index)
-    shape = (
-        np.empty(0).reshape(0).shape if x.size == 0 else np.broadcast_to(np.zeros((), np.bool_), x.shape)[where].shape
-    )
-    return x + bind(scatter_p, broadcast_to(values, shape), index=where, shape=x.shape)
+    x = as_tensor(x)
+    return x + _placed("index_add", x, _plain_index(index), as_tensor(values))
 
 
 def index_put(x: ArrayLike, index: Any, values: ArrayLike) -> Tensor:
     """``x`` with ``x[index]`` replaced by ``values``. The index must not name an element twice."""
-    x, values = as_tensor(x), as_tensor(values)
-    where = _plain_index(index)
-    hits = _scatter(np.ones(np.broadcast_to(np.zeros((), np.int8), x.shape)[where].shape, np.int64), where, x.shape)
-    if hits.size and hits.max() > 1:
+    x, index = as_tensor(x), _plain_index(index)
+    new = _placed("index_put", x, index, as_tensor(values))
+    hits = _scatter(np.int64(1), index, x.shape)
+    if hits.max(initial=0) > 1:
         raise IndexError("index_put: the index names an element twice, so the result would depend on an order")
-    kept = as_tensor(np.where(hits == 0, 1, 0).astype(x.dtype))
-    return index_add(x * kept, where, values)
+    return where(hits > 0, new, x)
+
+
+def _placed(what: str, x: Tensor, index: Any, values: Tensor) -> Tensor:
+    """Zeros of the shape of ``x`` with ``values`` added at ``index``."""
+    try:
+        shape = np.broadcast_to(False, x.shape)[index].shape
+    except IndexError as error:
+        raise IndexError(f"{what}: {error} (an array of shape {x.shape})") from None
+    if not fits_into(values.shape, shape):
+        raise ShapeError(f"{what}: values of shape {values.shape} do not broadcast to x[index] of shape {shape}")
+    return bind(scatter_p, broadcast_to(values, shape), index=index, shape=x.shape)
 
 
 def take(x: ArrayLike, indices: ArrayLike, axis: int | None = None) -> Tensor:
@@ -116,11 +120,11 @@ def _along(what: str, x: Tensor, indices: Any, axis: int) -> tuple[np.ndarray, i
 
 
 def _put_along(values: np.ndarray, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
-    full = np.zeros(shape, values.dtype)
+    full = np.zeros(shape, accumulator(values.dtype))
     grid = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
     grid[axis] = indices
     np.add.at(full, tuple(grid), values)
-    return full
+    return full.astype(values.dtype, copy=False)
 
 
 take_along_p = Primitive("take_along_axis", lambda x, indices, axis: np.take_along_axis(x, indices, axis))
@@ -149,13 +153,14 @@ def take_along_axis(x: ArrayLike, indices: ArrayLike, axis: int) -> Tensor:
 def put_along_axis(x: ArrayLike, indices: ArrayLike, values: ArrayLike, axis: int) -> Tensor:
     """A copy of ``x`` with the elements at ``indices`` along ``axis`` replaced; no index may repeat in a line."""
     x = as_tensor(x)
-    where, axis = _along("put_along_axis", x, indices, axis)
-    ordered = np.sort(where % max(x.shape[axis], 1), axis=axis)
-    if (np.diff(ordered, axis=axis) == 0).any():
+    places, axis = _along("put_along_axis", x, indices, axis)
+    values = as_tensor(values)
+    if places.shape != tuple(m if i == axis else n for i, (n, m) in enumerate(zip(x.shape, places.shape, strict=True))):
+        raise ShapeError(f"put_along_axis: indices {places.shape} must match {x.shape} on all axes but axis {axis}")
+    if not fits_into(values.shape, places.shape):
+        raise ShapeError(f"put_along_axis: values {values.shape} do not broadcast to the indices {places.shape}")
+    new = bind(put_along_p, broadcast_to(values, places.shape), indices=places, axis=axis, shape=x.shape)
+    hits = _put_along(np.broadcast_to(1, places.shape), places, axis, x.shape)
+    if hits.max(initial=0) > 1:
         raise IndexError("put_along_axis: an index repeats along the axis, so the result would depend on an order")
-    new = broadcast_to(as_tensor(values), where.shape)
-    full = tuple(where.shape[i] if i == axis else n for i, n in enumerate(x.shape))
-    if where.shape != full:
-        raise ShapeError(f"put_along_axis: indices {where.shape} must match {x.shape} on all axes but axis {axis}")
-    kept = plain(1 - _put_along(np.ones(where.shape, np.int8), where, axis, x.shape))
-    return x * kept.data.astype(x.dtype) + bind(put_along_p, new, indices=where, axis=axis, shape=x.shape)
+    return where(hits > 0, new, x)

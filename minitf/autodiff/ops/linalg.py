@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import is_complex, is_inexact, promote, real_dtype
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.dtypes import is_complex, is_inexact, real_dtype, to_add_up
+from minitf.autodiff.errors import ShapeError, broadcast_message
 from minitf.autodiff.ops import elementwise as ew
 from minitf.autodiff.ops import reduce
 from minitf.autodiff.ops.broadcast import astype, conj, imag, normalize_axes, real, unbroadcast
@@ -53,13 +53,12 @@ def _lapack(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` on arrays of one dtype that LAPACK has; small floats go through float32."""
 
     def apply(*arrays: np.ndarray, **params: Any) -> Any:
-        arrays = promote(*arrays)
-        dtype = np.result_type(*arrays)
+        arrays, dtype = to_add_up(*arrays)
         if dtype.char in "gG":
             raise TypeError(f"mt.linalg has no {dtype}: LAPACK computes in float32, float64, complex64 and complex128")
+        out = function(*arrays, **params)
         if dtype.itemsize > 2:
-            return function(*arrays, **params)
-        out = function(*(a.astype(np.float32) for a in arrays), **params)
+            return out
         return tuple(o.astype(dtype) for o in out) if isinstance(out, tuple) else out.astype(dtype)
 
     return apply
@@ -122,6 +121,8 @@ def _system(what: str, a: ArrayLike, b: ArrayLike) -> tuple[Tensor, Tensor, bool
             f"{what}: matrices {a.shape} need a vector ({a.shape[-1]},) or matrices (..., {a.shape[-1]}, K) "
             f"on the right, got shape {b.shape}"
         )
+    if reason := broadcast_message([a.shape[:-2], () if vector else b.shape[:-2]]):
+        raise ShapeError(f"{what}: the leading {reason} (arguments: {a.shape}, {b.shape})")
     return a, expand_dims(b, -1) if vector else b, vector
 
 
@@ -134,14 +135,12 @@ def solve(a: ArrayLike, b: ArrayLike) -> Tensor:
 
 def _solve_triangular(a: np.ndarray, b: np.ndarray, lower: bool, unit_diagonal: bool) -> np.ndarray:
     """Substitution, row by row: exact about its structure, and for every dtype."""
-    a, b = promote(a, b)
-    n, dtype = a.shape[-1], np.result_type(a, b)
-    if dtype.itemsize <= 2:
-        a, b = a.astype(np.float32), b.astype(np.float32)
+    (a, b), dtype = to_add_up(a, b)
+    n = a.shape[-1]
     if not unit_diagonal and (np.diagonal(a, axis1=-2, axis2=-1) == 0).any():
         raise LinAlgError("the matrix is singular: it has a zero on its diagonal")
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    x = np.array(np.broadcast_to(b, (*batch, *b.shape[-2:])), dtype=np.result_type(a, b))
+    x = np.array(np.broadcast_to(b, (*batch, *b.shape[-2:])))
     for i in range(n) if lower else range(n - 1, -1, -1):
         known = slice(0, i) if lower else slice(i + 1, n)
         row = x[..., i, :] - np.matmul(a[..., i : i + 1, known], x[..., known, :])[..., 0, :]
@@ -290,11 +289,11 @@ def cholesky(a: ArrayLike) -> Tensor:
 # -- eigenvalues and singular values ----------------------------------------------------------------------------
 
 
-def _gaps(what: str, values: Tensor, scale: Tensor) -> Tensor:
-    """1 / (values[k] - values[j]) as a matrix (j, k), zeros on the diagonal. ``scale``: the size of rounding errors."""
+def _gaps(what: str, values: Tensor) -> Tensor:
+    """1 / (values[k] - values[j]) as a matrix (j, k), zeros on the diagonal; LinAlgError where two values coincide."""
     difference = expand_dims(values, -2) - expand_dims(values, -1)
     same = np.eye(values.shape[-1], dtype=bool)
-    allowed = 8 * np.finfo(values.dtype).eps * scale.data[..., None]
+    allowed = 8 * np.finfo(values.dtype).eps * np.abs(values.data).max(axis=-1, initial=0.0)[..., None, None]
     if (np.abs(difference.data) <= allowed)[..., ~same].any():
         raise LinAlgError(
             f"{what}: two values coincide, so their vectors have no derivative; "
@@ -315,18 +314,14 @@ def _eigh_vjp(g: tuple[Tensor, Tensor], out: tuple[Tensor, Tensor], a: Any) -> t
     (g_w, g_v), (w, v) = g, out
     inner = diag(g_w)
     if not _is_zero(g_v):
-        inner = inner + _eigh_gaps(w) * matmul(_adjoint(v), g_v)
+        inner = inner + _gaps("eigh", w) * matmul(_adjoint(v), g_v)
     return (_hermitian(matmul(matmul(v, inner), _adjoint(v))),)
-
-
-def _eigh_gaps(w: Tensor) -> Tensor:
-    return _gaps("eigh", w, ew.abs(w).max(axis=-1, keepdims=True))
 
 
 def _eigh_jvp(tangents: list[Any], out: tuple[Tensor, Tensor], a: Any) -> tuple[Tensor, Tensor]:
     w, v = out
     change = matmul(matmul(_adjoint(v), tangents[0]), v)
-    return real(diagonal(change)), matmul(v, _eigh_gaps(w) * change)
+    return real(diagonal(change)), matmul(v, _gaps("eigh", w) * change)
 
 
 defvjp_all(eigh_p, _eigh_vjp, saves=("out",))
@@ -353,8 +348,7 @@ defcost(eigvalsh_p, lambda out, a: (4 * _count(a) * a.shape[-1] ** 3 // 3, 0))
 
 def eigh(a: ArrayLike) -> tuple[Tensor, Tensor]:
     """``(w, v)`` of Hermitian matrices: eigenvalues in ascending order, eigenvectors as the columns of ``v``."""
-    a = _matrices("eigh", a)
-    return bind(eigh_p, _hermitian(a)) if a.size else (Tensor(np.real(a.data)[..., 0]), a)
+    return bind(eigh_p, _hermitian(_matrices("eigh", a)))
 
 
 def eigvalsh(a: ArrayLike) -> Tensor:
@@ -367,9 +361,9 @@ svd_p = Primitive("svd", _lapack(lambda a: tuple(np.linalg.svd(a, full_matrices=
 
 def _svd_factors(s: Tensor, vectors_complete: bool) -> tuple[Tensor, Tensor]:
     """1/(s_k² - s_j²), and 1/s where it is needed."""
-    top = s.max(axis=-1, keepdims=True)
-    gaps = _gaps("svd", ew.square(s), ew.square(top))
-    if not vectors_complete and (s.data <= 8 * np.finfo(s.dtype).eps * top.data).any():
+    gaps = _gaps("svd", ew.square(s))
+    smallest = 8 * np.finfo(s.dtype).eps * s.data.max(axis=-1, keepdims=True, initial=0.0)
+    if not vectors_complete and (s.data <= smallest).any():
         raise LinAlgError("svd: a singular value is zero, so its vectors have no derivative; use svdvals")
     return gaps, s if vectors_complete else 1.0 / s
 
@@ -526,7 +520,9 @@ def _vector_norm(x: Tensor, p: Any, axes: tuple[int, ...], keepdims: bool) -> Te
         return (reduce.max if p > 0 else reduce.min)(size, axes, keepdims)
     if p == 1:
         return sum_(size, axes, keepdims)
-    total = sum_(ew.power(size, p), axes, keepdims)
+    zero = ew.equal(size, 0)  # where powers have no derivative
+    powers = ew.where(zero, 0.0 if p > 0 else math.inf, ew.power(ew.where(zero, 1.0, size), p))
+    total = sum_(powers, axes, keepdims)
     zero = ew.equal(total, 0)
     return ew.where(zero, 0.0, ew.power(ew.where(zero, 1.0, total), 1 / p))
 

@@ -31,6 +31,7 @@ def argsort(x: ArrayLike, axis: int = -1, descending: bool = False) -> Tensor:
 def sort(x: ArrayLike, axis: int = -1, descending: bool = False) -> Tensor:
     """``x`` in ascending (or descending) order along ``axis``; the gradient follows the permutation."""
     x = as_tensor(x)
+    (axis,) = normalize_axes("sort", axis, x.ndim)
     return take_along_axis(x, argsort(x, axis, descending), axis)
 
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from ml_dtypes import finfo
 
 from minitf.autodiff.dtypes import is_inexact
 from minitf.autodiff.errors import ShapeError
-from minitf.autodiff.ops.broadcast import reshape
+from minitf.autodiff.ops.broadcast import astype, reshape, rounded_once
 from minitf.autodiff.ops.broadcast import sum as sum_
 from minitf.autodiff.ops.convolution import Ints, Windows, lay_windows, per_axis, spatial, view, windows_p
 from minitf.autodiff.ops.index import take_along_axis
@@ -40,13 +41,19 @@ def _pool_windows(
     return Windows(windows.size, kernel, tuple(counts), stride, windows.dilation, padding)
 
 
+def _lowest(dtype: np.dtype) -> Any:
+    """What no value of ``dtype`` is below."""
+    if dtype.kind in "iub":
+        return np.iinfo(dtype).min if dtype.kind != "b" else False
+    return -np.inf if np.isinf(dtype.type(-np.inf)) else finfo(dtype).min
+
+
 def _choose(x: np.ndarray, windows: Windows) -> np.ndarray:
     """For every window the flat index (over the spatial axes) of its largest value, the lowest of several."""
     n, places = len(windows.size), math.prod(windows.kernel)
     index = np.arange(1, math.prod(windows.size) + 1).reshape(windows.size)
     index = view(index, windows).reshape(places, *windows.count)  # 0 is outside
-    lowest = -np.inf if is_inexact(x.dtype) else np.iinfo(x.dtype).min
-    values = view(x, windows, lowest).reshape(*x.shape[: x.ndim - n], places, *windows.count)
+    values = view(x, windows, _lowest(x.dtype)).reshape(*x.shape[: x.ndim - n], places, *windows.count)
     best = np.argmax(values, axis=x.ndim - n)
     chosen = np.take_along_axis(
         np.broadcast_to(index, values.shape), np.expand_dims(best, x.ndim - n), x.ndim - n
@@ -113,6 +120,7 @@ def _avg_pool(
     return reshape(out, (*lead, *out.shape[1:]))
 
 
+@rounded_once
 def avg_pool1d(
     x: ArrayLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
     count_include_pad: bool = True,
@@ -121,6 +129,7 @@ def avg_pool1d(
     return _avg_pool("avg_pool1d", 1, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
+@rounded_once
 def avg_pool2d(
     x: ArrayLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
@@ -150,21 +159,23 @@ def _adaptive(what: str, axes: int, x: ArrayLike, output_size: Any) -> Tensor:
     if len(wanted) != axes:
         raise ValueError(f"{what}: output_size must be an integer or {axes} of them, got {output_size!r}")
     if 0 in x.shape[2:]:
-        raise ShapeError(f"{what}: the spatial axes must not be empty, got shape {x.shape}")
+        raise ShapeError(f"{what}: the spatial axes must not be empty, got shape {(*lead, *x.shape[1:])}")
     for axis, count in enumerate(wanted):
         if count is None:  # as many as there are
             continue
         (count,) = per_axis(what, "output_size", count, 1, 1)
         if count != x.shape[2 + axis]:
             x = apply_along(_bins(x.shape[2 + axis], count), x, 2 + axis)
-    return reshape(x, (*lead, *x.shape[1:]))
+    return reshape(x if is_inexact(x.dtype) else astype(x, np.float64), (*lead, *x.shape[1:]))
 
 
+@rounded_once
 def adaptive_avg_pool1d(x: ArrayLike, output_size: int | None) -> Tensor:
     """x ``(..., C, X)``; see ``adaptive_avg_pool2d``."""
     return _adaptive("adaptive_avg_pool1d", 1, x, output_size)
 
 
+@rounded_once
 def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
     """Means over ``output_size`` almost equal rectangles of ``(..., C, Y, X)``; None keeps an axis as it is.
 

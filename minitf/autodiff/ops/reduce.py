@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.dtypes import is_inexact
+from minitf.autodiff.dtypes import accumulator, is_inexact
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops import elementwise as ew
-from minitf.autodiff.ops.broadcast import Axes, conj, normalize_axes, real, reshape
+from minitf.autodiff.ops.broadcast import Axes, astype, conj, normalize_axes, real, reshape, rounded_once
 from minitf.autodiff.ops.broadcast import sum as sum_
 from minitf.autodiff.ops.index import take_along_axis
 from minitf.autodiff.ops.shape import concatenate, expand_dims, flip, moveaxis, pad, squeeze, swapaxes
@@ -22,6 +22,7 @@ def _count(x: Tensor, axes: tuple[int, ...]) -> int:
     return math.prod(x.shape[a] for a in axes)
 
 
+@rounded_once
 def mean(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The mean over ``axis``; integers give float64. An empty mean is NaN."""
     x = as_tensor(x)
@@ -30,6 +31,7 @@ def mean(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     return total / count if count else total * math.nan
 
 
+@rounded_once
 def var(x: ArrayLike, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
     """The mean of |x - mean|², divided by N - ``ddof`` instead of N."""
     x = as_tensor(x)
@@ -41,6 +43,7 @@ def var(x: ArrayLike, axis: Axes = None, keepdims: bool = False, ddof: int = 0) 
     return total / count if count > 0 else total * math.nan
 
 
+@rounded_once
 def std(x: ArrayLike, axis: Axes = None, keepdims: bool = False, ddof: int = 0) -> Tensor:
     """The square root of ``var``."""
     return ew.sqrt(var(x, axis, keepdims, ddof))
@@ -109,9 +112,15 @@ def all(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # N
 # -- products: trees of multiplications, so that derivatives are exact where factors are zero --------------------
 
 
+def _factors(x: ArrayLike) -> Tensor:
+    """``x`` to be multiplied up: integers and booleans in the dtype that they are summed in."""
+    x = as_tensor(x)
+    return astype(x, np.uint64 if x.dtype.kind == "u" else np.int64) if x.dtype.kind in "iub" else x
+
+
 def prod(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """The product over ``axis``; an empty product is 1."""
-    x = as_tensor(x)
+    x = _factors(x)
     axes = normalize_axes("prod", axis, x.ndim)
     kept = tuple(1 if i in axes else n for i, n in enumerate(x.shape))
     rest = tuple(n for i, n in enumerate(x.shape) if i not in axes)
@@ -127,7 +136,7 @@ def prod(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
 
 def cumprod(x: ArrayLike, axis: int = -1) -> Tensor:
     """Running products along ``axis``."""
-    x = as_tensor(x)
+    x = _factors(x)
     (axis,) = normalize_axes("cumprod", axis, x.ndim)
     y, step = swapaxes(x, 0, axis), 1
     while step < y.shape[0]:
@@ -136,7 +145,14 @@ def cumprod(x: ArrayLike, axis: int = -1) -> Tensor:
     return swapaxes(y, 0, axis)
 
 
-cumsum_p = Primitive("cumsum", lambda x, axis: np.cumsum(x, axis=axis))
+
+
+def _cumsum(x: np.ndarray, axis: int) -> np.ndarray:
+    wide = accumulator(x.dtype)
+    return np.cumsum(x, axis) if wide is x.dtype else np.cumsum(x, axis, dtype=wide).astype(x.dtype)
+
+
+cumsum_p = Primitive("cumsum", _cumsum)
 deflinear(cumsum_p, lambda g, out, x, axis: flip(bind(cumsum_p, flip(g, axis), axis=axis), axis))
 defcost(cumsum_p, lambda out, x, axis: (out.size - (out.size // out.shape[axis] if out.size else 0), 0))
 
@@ -198,6 +214,7 @@ defjvp(
 defcost(logsumexp_p, lambda out, x, axis, keepdims: (3 * x.size + out.size, 0))
 
 
+@rounded_once
 def logsumexp(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) without overflow; -inf (with zero gradients) where all elements are -inf or there are none."""
     x = as_tensor(x)

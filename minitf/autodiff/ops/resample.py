@@ -10,7 +10,7 @@ import numpy as np
 
 from minitf.autodiff.dtypes import is_inexact
 from minitf.autodiff.errors import ShapeError
-from minitf.autodiff.ops.broadcast import astype
+from minitf.autodiff.ops.broadcast import astype, rounded_once
 from minitf.autodiff.ops.contract import matmul
 from minitf.autodiff.ops.index import take
 from minitf.autodiff.ops.shape import swapaxes
@@ -103,6 +103,7 @@ def _sizes(
     return counts, [None] * n if recompute else [float(v) for v in values]
 
 
+@rounded_once
 def interpolate(
     x: ArrayLike,
     size: int | Sequence[int] | None = None,
@@ -125,7 +126,7 @@ def interpolate(
         raise ValueError(f"interpolate: mode must be one of {', '.join(_MODES)}, got {mode!r}")
     axes, width = _MODES[mode]
     if x.ndim < 3 or (axes is not None and x.ndim != axes + 2):
-        wanted = "at least one spatial axis" if axes is None else f"{axes} spatial axes"
+        wanted = {None: "at least one spatial axis", 1: "one spatial axis"}.get(axes, f"{axes} spatial axes")
         raise ShapeError(f"interpolate: mode {mode!r} needs x (B, C, ...) with {wanted}, got shape {x.shape}")
     if align_corners is not None and not width:
         raise ValueError(f"interpolate: align_corners has no meaning for mode {mode!r}; leave it out")

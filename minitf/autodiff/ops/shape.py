@@ -12,6 +12,7 @@ from minitf.autodiff.dtypes import promote
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import Axes, astype, broadcast_to, normalize_axes, reshape
 from minitf.autodiff.ops.broadcast import sum as sum_
+from minitf.autodiff.ops.elementwise import where
 from minitf.autodiff.rules import defjvp_all, deflinear, defvjp_argnum
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
 
@@ -28,7 +29,8 @@ def transpose(x: ArrayLike, axes: Sequence[int] | None = None) -> Tensor:
         raise ShapeError(f"transpose: {tuple(axes)} does not permute the {x.ndim} axes of shape {x.shape}")
     else:
         normalize_axes("transpose", axes, x.ndim)
-    return bind(transpose_p, x, axes=tuple(int(a) % x.ndim for a in axes))
+    axes = tuple(int(a) % x.ndim for a in axes)
+    return x if axes == tuple(range(x.ndim)) else bind(transpose_p, x, axes=axes)
 
 
 def swapaxes(x: ArrayLike, axis1: int, axis2: int) -> Tensor:
@@ -43,10 +45,9 @@ def swapaxes(x: ArrayLike, axis1: int, axis2: int) -> Tensor:
 def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Axes moved to other positions, the rest in their order; a view."""
     x = as_tensor(x)
-    axes = np.moveaxis(np.empty((1,) * x.ndim), source, destination)  # validates with NumPy's own rule
-    del axes
-    sources = [s % x.ndim for s in ([source] if isinstance(source, int) else source)]
-    targets = [d % x.ndim for d in ([destination] if isinstance(destination, int) else destination)]
+    if len(normalize_axes("moveaxis", source, x.ndim)) != len(normalize_axes("moveaxis", destination, x.ndim)):
+        raise ShapeError(f"moveaxis: {source} and {destination} must name as many axes")
+    sources, targets = ([int(a) % x.ndim for a in np.atleast_1d(axes)] for axes in (source, destination))
     order = [i for i in range(x.ndim) if i not in sources]
     for target, origin in sorted(zip(targets, sources, strict=True)):
         order.insert(target, origin)
@@ -155,7 +156,13 @@ defjvp_all(pad_p, lambda tangents, out, x, widths, value: bind(pad_p, tangents[0
 def pad(x: ArrayLike, widths: Sequence[Sequence[int]] | Sequence[int] | int, value: float = 0) -> Tensor:
     """``x`` with ``value`` around it. widths: (before, after) for each axis, one pair for all, or one number."""
     x = as_tensor(x)
-    pairs = np.broadcast_to(np.asarray(widths, dtype=int), (x.ndim, 2)) if x.ndim else np.zeros((0, 2), int)
+    try:
+        pairs = np.broadcast_to(np.asarray(widths, dtype=int), (x.ndim, 2)) if x.ndim else np.zeros((0, 2), int)
+    except ValueError:
+        raise ShapeError(
+            f"pad: widths must be one number, a pair (before, after), or a pair for each of the {x.ndim} axes of "
+            f"{x.shape}; got {widths}"
+        ) from None
     if (pairs < 0).any():
         raise ShapeError(f"pad: widths must not be negative, got {widths}; slice to cut")
     return bind(pad_p, x, widths=tuple((int(a), int(b)) for a, b in pairs), value=value)
@@ -256,4 +263,4 @@ def diag(x: ArrayLike) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 1:
         raise ShapeError("diag: needs at least 1 dimension")
-    return expand_dims(x, -1) * plain(np.eye(x.shape[-1], dtype=x.dtype))
+    return where(np.eye(x.shape[-1], dtype=bool), expand_dims(x, -1), plain(np.zeros((), x.dtype)))
