@@ -1,43 +1,63 @@
-"""Nonlinearities. Each is a primitive f(x) with a second one for its derivative, g f'(x), computed in place.
+"""Nonlinearities, alone and as gates. Each is a primitive with a second one that pulls its cotangent back, one pass each.
 
 relu(x) = max(x, 0)                  relu'(0) = 0
 squared_relu(x) = max(x, 0)²
 silu(x) = x sigmoid(x)               also called swish
 gelu(x) = x Φ(x)                     Φ the distribution function of N(0, 1): the erf form
 gelu(x) ≈ x/2 (1 + tanh(sqrt(2/π) (x + 0.044715 x³)))            approximate="tanh"
+
+swiglu(gate, up) = silu(gate) up, and so are geglu, reglu and glu with gelu, relu and sigmoid: the GLU family.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minitf import autodiff as mt
+from minitf.autodiff.dispatch import compiled, widened
 from minitf.autodiff.errors import ShapeError
-from minitf.autodiff.ops.elementwise import erf_p
-from minitf.autodiff.rules import defcost, defjvp, defvjp
+from minitf.autodiff.rules import defcost, defjvp, defvjp, defvjp_all
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, bind
+from minitf.kernels import activations as kernels
+from minitf.kernels.activations import DENSITY_AT_0, ROOT_HALF, A, B
 from minitf.nn.softmax import real_floating
+
+Function = Callable[..., Any]
+
+
+def _implementation(name: str) -> Function:
+    return widened(compiled(getattr(kernels, name), getattr(kernels, f"{name}_twin")))
 
 
 def _activation(
-    name: str,
-    impl: Callable[..., np.ndarray],
-    slope: Callable[..., np.ndarray],
-    decomposition: Callable[..., Any],
-    decomposed_slope: Callable[..., Any],
-    flops: tuple[int, int],
+    name: str, decomposition: Function, decomposed_slope: Function, flops: tuple[int, int]
 ) -> tuple[Primitive, Primitive]:
-    """Primitives for f and for ``slope(g, x)`` = g f'(x); ``flops`` counts an element of each, as decomposed."""
-    primitive = Primitive(name, impl, decomposition=decomposition)
-    backward = Primitive(f"{name}_vjp", slope, decomposition=decomposed_slope)
+    """Primitives for f and for g f'(x) of (g, x); ``flops`` counts an element of each, as decomposed."""
+    primitive = Primitive(name, _implementation(name), decomposition=decomposition)
+    backward = Primitive(f"{name}_vjp", _implementation(f"{name}_vjp"), decomposition=decomposed_slope)
     defvjp(primitive, lambda g, out, x: bind(backward, g, x), saves=(0,))
     defjvp(primitive, lambda t, out, x: bind(backward, t, x))
     defcost(primitive, lambda out, x: (flops[0] * x.size, 0))
     defcost(backward, lambda out, g, x: (flops[1] * x.size, 0))
+    return primitive, backward
+
+
+def _gated(name: str, value: Function, slope: Function, flops: tuple[int, int]) -> tuple[Primitive, Primitive]:
+    """Primitives for f(x) y and its cotangents; ``value`` is f, ``slope`` is g f'(x) of (g, x), with their ``flops``."""
+    primitive = Primitive(name, _implementation(name), decomposition=lambda x, y: value(x) * y)
+    backward = Primitive(
+        f"{name}_vjp",
+        _implementation(f"{name}_vjp"),
+        outputs="many",
+        decomposition=lambda g, x, y: (slope(g * y, x), g * value(x)),
+    )
+    defvjp_all(primitive, lambda g, out, x, y: bind(backward, g, x, y), saves=(0, 1))
+    defjvp(primitive, lambda t, out, x, y: slope(t * y, x), lambda t, out, x, y: value(x) * t)
+    defcost(primitive, lambda out, x, y: ((flops[0] + 1) * x.size, 0))
+    defcost(backward, lambda out, g, x, y: ((sum(flops) + 2) * x.size, 0))
     return primitive, backward
 
 
@@ -55,37 +75,17 @@ def relu(x: ArrayLike) -> Tensor:
     return bind(relu_p, real_floating("relu", x))
 
 
+squared_relu_p, squared_relu_vjp_p = _activation(
+    "squared_relu", lambda x: mt.square(relu(x)), lambda g, x: relu(x) * 2 * g, (2, 3)
+)
+
+
 def squared_relu(x: ArrayLike) -> Tensor:
     """max(x, 0)²."""
-    return mt.square(relu(real_floating("squared_relu", x)))
+    return bind(squared_relu_p, real_floating("squared_relu", x))
 
 
 # -- silu -------------------------------------------------------------------------------------------------------
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)); where the exponential overflows, its reciprocal is the right limit."""
-    s = np.negative(x, out=np.empty_like(x))
-    with np.errstate(over="ignore"):
-        np.exp(s, out=s)
-    s += 1
-    return np.reciprocal(s, out=s)
-
-
-def _silu(x: np.ndarray) -> np.ndarray:
-    s = _sigmoid(x)
-    s *= x
-    return s
-
-
-def _silu_slope(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    s = _sigmoid(x)  # g s (1 + x (1 - s))
-    slope = np.subtract(1, s, out=np.empty_like(s))
-    slope *= x
-    slope += 1
-    slope *= s
-    slope *= g
-    return slope
 
 
 def _decomposed_silu_slope(g: Any, x: Any) -> Tensor:
@@ -93,9 +93,7 @@ def _decomposed_silu_slope(g: Any, x: Any) -> Tensor:
     return (1 + x * (1 - s)) * s * g
 
 
-silu_p, silu_vjp_p = _activation(
-    "silu", _silu, _silu_slope, lambda x: x * mt.sigmoid(x), _decomposed_silu_slope, (2, 6)
-)
+silu_p, silu_vjp_p = _activation("silu", lambda x: x * mt.sigmoid(x), _decomposed_silu_slope, (2, 6))
 
 
 def silu(x: ArrayLike) -> Tensor:
@@ -106,100 +104,79 @@ def silu(x: ArrayLike) -> Tensor:
 # -- gelu -------------------------------------------------------------------------------------------------------
 
 
-def _cdf(x: np.ndarray) -> np.ndarray:
-    """Φ(x) as (1 + erf(x / sqrt 2)) / 2: a fresh array."""
-    phi = erf_p.impl(np.multiply(x, math.sqrt(0.5)))
-    phi += 1
-    phi *= 0.5
-    return phi
-
-
-def _gelu(x: np.ndarray) -> np.ndarray:
-    out = _cdf(x)
-    out *= x
-    return out
-
-
-def _gelu_slope(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    density = np.square(x, out=np.empty_like(x))  # g (Φ(x) + x φ(x))
-    density *= -0.5
-    np.exp(density, out=density)
-    density *= 1 / math.sqrt(2 * math.pi)
-    density *= x
-    density += _cdf(x)
-    density *= g
-    return density
-
-
 def _decomposed_gelu(x: Any) -> Tensor:
-    return x * ((mt.erf(x * math.sqrt(0.5)) + 1) * 0.5)
+    return x * ((mt.erf(x * ROOT_HALF) + 1) * 0.5)
 
 
 def _decomposed_gelu_slope(g: Any, x: Any) -> Tensor:
-    density = mt.exp(mt.square(x) * -0.5) * (1 / math.sqrt(2 * math.pi))
-    return (x * density + (mt.erf(x * math.sqrt(0.5)) + 1) * 0.5) * g
+    density = mt.exp(mt.square(x) * -0.5) * DENSITY_AT_0
+    return (x * density + (mt.erf(x * ROOT_HALF) + 1) * 0.5) * g
 
 
-gelu_p, gelu_vjp_p = _activation("gelu", _gelu, _gelu_slope, _decomposed_gelu, _decomposed_gelu_slope, (5, 11))
-
-_A, _B = math.sqrt(2 / math.pi), 0.044715
-
-
-def _tanh_argument(x: np.ndarray) -> np.ndarray:
-    """tanh(a (x + b x³)): a fresh array."""
-    u = np.square(x, out=np.empty_like(x))
-    u *= _A * _B
-    u += _A
-    u *= x
-    return np.tanh(u, out=u)
-
-
-def _gelu_tanh(x: np.ndarray) -> np.ndarray:
-    out = _tanh_argument(x)
-    out += 1
-    out *= 0.5
-    out *= x
-    return out
-
-
-def _gelu_tanh_slope(g: np.ndarray, x: np.ndarray) -> np.ndarray:
-    tanh = _tanh_argument(x)  # g/2 (1 + tanh + x (1 - tanh²) (a + 3ab x²))
-    slope = np.square(tanh, out=np.empty_like(x))
-    np.subtract(1, slope, out=slope)
-    inner = np.square(x, out=np.empty_like(x))
-    inner *= 3 * _A * _B
-    inner += _A
-    slope *= inner
-    slope *= x
-    slope += tanh
-    slope += 1
-    slope *= 0.5
-    slope *= g
-    return slope
+gelu_p, gelu_vjp_p = _activation("gelu", _decomposed_gelu, _decomposed_gelu_slope, (5, 11))
 
 
 def _decomposed_gelu_tanh(x: Any) -> Tensor:
-    return x * ((mt.tanh(x * (mt.square(x) * (_A * _B) + _A)) + 1) * 0.5)
+    return x * ((mt.tanh(x * (mt.square(x) * (A * B) + A)) + 1) * 0.5)
 
 
 def _decomposed_gelu_tanh_slope(g: Any, x: Any) -> Tensor:
-    tanh = mt.tanh(x * (mt.square(x) * (_A * _B) + _A))
-    return (x * (1 - mt.square(tanh)) * (mt.square(x) * (3 * _A * _B) + _A) + tanh + 1) * 0.5 * g
+    tanh = mt.tanh(x * (mt.square(x) * (A * B) + A))
+    return (x * (1 - mt.square(tanh)) * (mt.square(x) * (3 * A * B) + A) + tanh + 1) * 0.5 * g
 
 
-gelu_tanh_p, gelu_tanh_vjp_p = _activation(
-    "gelu_tanh", _gelu_tanh, _gelu_tanh_slope, _decomposed_gelu_tanh, _decomposed_gelu_tanh_slope, (8, 16)
-)
+gelu_tanh_p, gelu_tanh_vjp_p = _activation("gelu_tanh", _decomposed_gelu_tanh, _decomposed_gelu_tanh_slope, (8, 16))
 
 
 def gelu(x: ArrayLike, approximate: str = "none") -> Tensor:
     """x Φ(x). approximate: "none" for the erf form, "tanh" for GPT-2's approximation."""
+    return bind(_form("gelu", approximate, gelu_p, gelu_tanh_p), real_floating("gelu", x))
+
+
+def _form(what: str, approximate: str, exact: Primitive, tanh: Primitive) -> Primitive:
     if approximate not in ("none", "tanh"):
-        raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
-    return bind(gelu_p if approximate == "none" else gelu_tanh_p, real_floating("gelu", x))
+        raise ValueError(f"{what}: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return exact if approximate == "none" else tanh
 
 
-# -- gates and caps ---------------------------------------------------------------------------------------------
+# -- gates ------------------------------------------------------------------------------------------------------
+
+
+def _decomposed_sigmoid_slope(g: Any, x: Any) -> Tensor:
+    s = mt.sigmoid(x)
+    return s * (1 - s) * g
+
+
+swiglu_p, swiglu_vjp_p = _gated("swiglu", silu, lambda g, x: bind(silu_vjp_p, g, x), (2, 6))
+geglu_p, geglu_vjp_p = _gated("geglu", gelu, lambda g, x: bind(gelu_vjp_p, g, x), (5, 11))
+geglu_tanh_p, geglu_tanh_vjp_p = _gated(
+    "geglu_tanh", lambda x: bind(gelu_tanh_p, x), lambda g, x: bind(gelu_tanh_vjp_p, g, x), (8, 16)
+)
+reglu_p, reglu_vjp_p = _gated("reglu", relu, lambda g, x: mt.where(mt.greater(x, 0), g, 0.0), (1, 0))
+glu_p, glu_vjp_p = _gated("glu", mt.sigmoid, _decomposed_sigmoid_slope, (1, 4))
+
+
+def _gate(what: str, primitive: Primitive, gate: ArrayLike, up: ArrayLike) -> Tensor:
+    gate, up = real_floating(what, gate), real_floating(what, up)
+    if gate.shape != up.shape:
+        raise ShapeError(f"{what}: gate and up must have the same shape, got {gate.shape} and {up.shape}")
+    dtype = np.result_type(gate.dtype, up.dtype)
+    return bind(primitive, mt.astype(gate, dtype), mt.astype(up, dtype))
+
+
+def swiglu(gate: ArrayLike, up: ArrayLike) -> Tensor:
+    """silu(gate) * up, both of the same shape."""
+    return _gate("swiglu", swiglu_p, gate, up)
+
+
+def geglu(gate: ArrayLike, up: ArrayLike, approximate: str = "none") -> Tensor:
+    """gelu(gate, approximate) * up, both of the same shape."""
+    return _gate("geglu", _form("geglu", approximate, geglu_p, geglu_tanh_p), gate, up)
+
+
+def reglu(gate: ArrayLike, up: ArrayLike) -> Tensor:
+    """relu(gate) * up, both of the same shape."""
+    return _gate("reglu", reglu_p, gate, up)
 
 
 def glu(x: ArrayLike, axis: int = -1) -> Tensor:
@@ -208,11 +185,18 @@ def glu(x: ArrayLike, axis: int = -1) -> Tensor:
     if x.ndim == 0 or x.shape[axis] % 2:
         raise ShapeError(f"glu: the axis that is halved must have even size, got shape {x.shape} and axis {axis}")
     a, b = mt.split(x, 2, axis)
-    return a * mt.sigmoid(b)
+    return bind(glu_p, b, a)
+
+
+# -- caps -------------------------------------------------------------------------------------------------------
+
+
+def check_cap(cap: float) -> None:
+    if not cap > 0:
+        raise ValueError(f"softcap: the cap must be positive, got {cap!r}")
 
 
 def softcap(x: ArrayLike, cap: float) -> Tensor:
     """cap tanh(x / cap): the identity near 0, never beyond ±cap."""
-    if not cap > 0:
-        raise ValueError(f"softcap: the cap must be positive, got {cap!r}")
+    check_cap(cap)
     return mt.tanh(real_floating("softcap", x) / cap) * cap

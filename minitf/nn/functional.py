@@ -12,6 +12,7 @@ import numpy as np
 
 from minitf import autodiff as mt
 from minitf.autodiff.config import current
+from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.dtypes import as_dtype
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.convolution import (
@@ -36,10 +37,12 @@ from minitf.autodiff.ops.pooling import (
 from minitf.autodiff.ops.resample import interpolate
 from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
-from minitf.nn.activations import gelu, glu, relu, silu, softcap, squared_relu
+from minitf.kernels import dropout as kernels
+from minitf.nn.activations import geglu, gelu, glu, reglu, relu, silu, softcap, squared_relu, swiglu
+from minitf.nn.causal_conv import causal_conv1d
 from minitf.nn.init import generator
 from minitf.nn.losses import cross_entropy, mse_loss, nll_loss
-from minitf.nn.norms import layer_norm, rms_norm
+from minitf.nn.norms import group_norm, layer_norm, rms_norm
 from minitf.nn.scaled_dot_product import scaled_dot_product_attention
 from minitf.nn.softmax import log_softmax, real_floating, softmax
 
@@ -48,6 +51,7 @@ __all__ = [
     "adaptive_avg_pool2d",
     "avg_pool1d",
     "avg_pool2d",
+    "causal_conv1d",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -58,8 +62,10 @@ __all__ = [
     "dropout",
     "embedding",
     "fold",
+    "geglu",
     "gelu",
     "glu",
+    "group_norm",
     "interpolate",
     "layer_norm",
     "linear",
@@ -69,6 +75,7 @@ __all__ = [
     "mse_loss",
     "nll_loss",
     "one_hot",
+    "reglu",
     "relu",
     "repeat_kv",
     "rms_norm",
@@ -79,6 +86,7 @@ __all__ = [
     "softmax",
     "softplus",
     "squared_relu",
+    "swiglu",
     "tanh",
     "unfold",
 ]
@@ -169,15 +177,9 @@ def repeat_kv(x: ArrayLike, H: int) -> Tensor:
 # -- dropout ----------------------------------------------------------------------------------------------------
 
 
-def _keep(x: np.ndarray, keep: np.ndarray, scale: float) -> np.ndarray:
-    out = np.where(keep, x, 0)
-    out *= scale
-    return out
-
-
-keep_p = Primitive("dropout", _keep)
-deflinear(keep_p, lambda g, out, x, keep, scale: bind(keep_p, g, keep=keep, scale=scale))
-defcost(keep_p, lambda out, x, keep, scale: (x.size, 0))
+dropout_p = Primitive("dropout", compiled(kernels.dropout, kernels.dropout_twin))
+deflinear(dropout_p, lambda g, out, x, keep, factor: bind(dropout_p, g, keep=keep, factor=factor))
+defcost(dropout_p, lambda out, x, keep, factor: (x.size, 0))
 
 
 def dropout(
@@ -208,4 +210,4 @@ def dropout(
             keep = np.broadcast_to(keep, x.shape)
         except ValueError:
             raise ShapeError(f"dropout: a mask of shape {keep.shape} does not broadcast to x {x.shape}") from None
-    return bind(keep_p, x, keep=keep, scale=1 / (1 - p) if p < 1 else 0.0)
+    return bind(dropout_p, x, keep=keep, factor=1 / (1 - p) if p < 1 else 0.0)

@@ -106,6 +106,27 @@ class RMSNorm(Module):
         return f"{self.D}, eps={self.eps}{options}"
 
 
+class GroupNorm(Module):
+    """(x - mean) rsqrt(var + eps) over each of ``groups`` groups of the C channels of ``(B, C, *)``, then weight and bias.
+
+    affine: False leaves out both.
+    """
+
+    def __init__(self, groups: int, C: int, eps: float = 1e-5, affine: bool = True):
+        _sizes("GroupNorm", groups=groups, C=C)
+        if C % groups:
+            raise ShapeError(f"GroupNorm: C = {C} channels cannot form {groups} equal groups")
+        self.groups, self.C, self.eps = groups, C, eps
+        self.weight = Parameter(np.ones(C)) if affine else None
+        self.bias = Parameter(np.zeros(C)) if affine else None
+
+    def forward(self, x: ArrayLike) -> Tensor:
+        return functional.group_norm(x, self.groups, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}, {self.C}, eps={self.eps}" + (", affine=False" if self.weight is None else "")
+
+
 class Dropout(Module):
     """While training, zeroes elements with probability ``p`` and divides the others by 1 - p.
 

@@ -5,7 +5,8 @@ has classes on axis 1). With p = softmax(logits), q the target distribution and 
 
     cross_entropy = lse - sum(q ∘ logits) + z_loss lse²          for class t:  q = (1 - ε) onehot(t) + ε / V
 
-The primitive keeps the logits and one number a row for the backward sweep, and writes one array of their size there.
+The primitive keeps the logits and one number a row for the backward sweep, and writes one array of their size there
+(``minitf.kernels.cross_entropy``).
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 
 from minitf import autodiff as mt
+from minitf.autodiff.dispatch import compiled, widened
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import cross_entropy as kernels
 from minitf.nn.softmax import log_softmax, real_floating
 
 REDUCTIONS = ("mean", "sum", "none")
@@ -34,38 +37,7 @@ def _reduce(what: str, losses: Tensor, reduction: str, counted: int | None = Non
 
 
 # -- rows of logits against classes -----------------------------------------------------------------------------
-# logits (N, V), target (N,): the class of each row, or -1 for a row that does not count.
-
-
-def _class_losses(logits: np.ndarray, target: np.ndarray, *, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """(losses, lse), each (N,); zeros for rows that do not count."""
-    top = np.max(logits, axis=-1, keepdims=True, initial=-math.inf)
-    top[top == -math.inf] = 0
-    exponentials = np.subtract(logits, top)
-    np.exp(exponentials, out=exponentials)
-    with np.errstate(divide="ignore"):
-        lse = np.log(np.sum(exponentials, axis=-1))
-    lse += top[:, 0]
-    counted = target >= 0
-    chosen = np.take_along_axis(logits, np.where(counted, target, 0)[:, None], -1)[:, 0]
-    if smoothing:
-        chosen = (1 - smoothing) * chosen + smoothing * np.mean(logits, axis=-1)
-    return np.where(counted, lse - chosen, 0), np.where(counted, lse, 0)
-
-
-def _class_losses_vjp(
-    g: np.ndarray, h: np.ndarray, logits: np.ndarray, lse: np.ndarray, target: np.ndarray, *, smoothing: float
-) -> np.ndarray:
-    """(g + h) p - g q for the cotangents g of the losses and h of lse."""
-    out = logits - lse[:, None]
-    counted = np.flatnonzero(target >= 0)
-    out[target < 0] = -math.inf
-    np.exp(out, out=out)
-    out *= (g + h)[:, None]
-    if smoothing:
-        out[counted] -= (smoothing / logits.shape[-1] * g[counted])[:, None]
-    out[counted, target[counted]] -= (1 - smoothing) * g[counted]
-    return out
+# logits (N, V), target (N,): the class of each row, or -1 for a row that does not count -> (losses, lse), each (N,).
 
 
 def _decomposed_class_losses(logits: Any, target: Any, *, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -87,8 +59,17 @@ def _decomposed_class_losses_vjp(g: Any, h: Any, logits: Any, lse: Any, target: 
     return (g + h)[:, None] * p - g[:, None] * np.where(counted[:, None], q, 0).astype(logits.dtype)
 
 
-class_losses_p = Primitive("cross_entropy", _class_losses, outputs="many", decomposition=_decomposed_class_losses)
-class_losses_vjp_p = Primitive("cross_entropy_vjp", _class_losses_vjp, decomposition=_decomposed_class_losses_vjp)
+class_losses_p = Primitive(
+    "cross_entropy",
+    widened(compiled(kernels.class_losses, kernels.class_losses_twin)),
+    outputs="many",
+    decomposition=_decomposed_class_losses,
+)
+class_losses_vjp_p = Primitive(
+    "cross_entropy_vjp",
+    widened(compiled(kernels.class_losses_vjp, kernels.class_losses_vjp_twin)),
+    decomposition=_decomposed_class_losses_vjp,
+)
 
 
 def _pull_class_losses(g: Any, out: Any, logits: Any, target: Any, *, smoothing: float) -> tuple[Tensor, None]:

@@ -1,77 +1,28 @@
-"""Layer and root-mean-square normalization over the last axis.
+"""Layer and root-mean-square normalization over the last axis, group normalization over groups of channels.
 
     layer_norm:  x̂ = (x - mean(x)) rsqrt(var(x) + eps),   y = x̂ w + b
     rms_norm:    x̂ = x rsqrt(mean(x²) + eps),             y = x̂ (offset + w)
+    group_norm:  layer_norm's x̂ for all elements of a group, w and b for each channel
 
 The variance is biased. With g' = g w the gradient is x̄ = r (g' - [mean(g')] - x̂ mean(g' x̂)), where r is the reciprocal
-root and the bracket belongs to layer_norm alone; the backward sweep computes x̂ again from x instead of keeping it.
+root and the bracket is not rms_norm's; the backward sweep computes x̂ again from x instead of keeping it
+(``minitf.kernels.norms``).
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from minitf import autodiff as mt
+from minitf.autodiff.dispatch import compiled, widened
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import norms as kernels
 from minitf.nn.softmax import real_floating
-
-
-def _mean_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """mean(a b) over the last axis, kept, without an array of products."""
-    if a.dtype.kind == "V":  # einsum does not know the low-precision formats
-        return np.mean(a * b, axis=-1, keepdims=True)
-    total = np.einsum("...d,...d->...", a, b)[..., None]
-    total /= a.shape[-1]
-    return total
-
-
-def _standardize(x: np.ndarray, eps: float, center: bool) -> tuple[np.ndarray, np.ndarray]:
-    """x̂ (a fresh array) and r."""
-    y = x - np.mean(x, axis=-1, keepdims=True) if center else x
-    r = _mean_product(y, y)
-    r += eps
-    np.sqrt(r, out=r)
-    np.reciprocal(r, out=r)
-    return np.multiply(y, r, out=y if center else None), r
-
-
-def _norm(x: np.ndarray, weight: Any, bias: Any = None, *, eps: float, center: bool, offset: float) -> np.ndarray:
-    y, _ = _standardize(x, eps, center)
-    if weight is not None:
-        y *= weight + offset if offset else weight
-    if bias is not None:
-        y += bias
-    return y
-
-
-def _norm_vjp(
-    g: np.ndarray, x: np.ndarray, weight: Any, *, eps: float, center: bool, offset: float
-) -> tuple[np.ndarray, ...]:
-    """The cotangents of x and, if there is one, of the weight."""
-    y, r = _standardize(x, eps, center)
-    others = ()
-    if weight is None:
-        scaled = g.copy()
-    else:
-        others = (_row_sum_of_product(g, y),)
-        scaled = g * (weight + offset if offset else weight)
-    y *= _mean_product(scaled, y)
-    if center:
-        scaled -= np.mean(scaled, axis=-1, keepdims=True)
-    scaled -= y
-    scaled *= r
-    return scaled, *others
-
-
-def _row_sum_of_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """sum(a b) over all axes but the last."""
-    if a.dtype.kind == "V":
-        return np.sum(a * b, axis=tuple(range(a.ndim - 1)))
-    return np.einsum("nd,nd->d", a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1]))
 
 
 def _decomposed_standardize(x: Any, eps: float, center: bool) -> tuple[Tensor, Tensor]:
@@ -87,76 +38,176 @@ def _decomposed_norm(x: Any, weight: Any, bias: Any = None, *, eps: float, cente
     return y if bias is None else y + bias
 
 
-def _decomposed_norm_vjp(g: Any, x: Any, weight: Any, *, eps: float, center: bool, offset: float) -> tuple[Tensor, ...]:
+def _decomposed_norm_vjp(
+    g: Any, x: Any, weight: Any, *, eps: float, center: bool, offset: float, bias: bool = False
+) -> tuple[Tensor, ...]:
     y, r = _decomposed_standardize(x, eps, center)
-    others = () if weight is None else (mt.sum(g * y, tuple(range(g.ndim - 1))),)
-    scaled = g if weight is None else g * (weight + offset if offset else weight)
-    of_x = scaled - y * mt.mean(scaled * y, axis=-1, keepdims=True)
-    if center:
-        of_x = of_x - mt.mean(scaled, axis=-1, keepdims=True)
-    return of_x * r, *others
+    rows = tuple(range(g.ndim - 1))
+    pulled = g if weight is None else g * (weight + offset if offset else weight)
+    of_x = _decomposed_standardize_vjp(pulled, y, r, center)
+    return of_x, *(() if weight is None else (mt.sum(g * y, rows),)), *((mt.sum(g, rows),) if bias else ())
 
 
-norm_p = Primitive("norm", _norm, decomposition=_decomposed_norm)
-norm_vjp_p = Primitive("norm_vjp", _norm_vjp, outputs="many", decomposition=_decomposed_norm_vjp)
+def _decomposed_standardize_vjp(g: Any, y: Any, r: Any, center: bool) -> Tensor:
+    of_x = g - y * mt.mean(g * y, axis=-1, keepdims=True)
+    return (of_x - mt.mean(g, axis=-1, keepdims=True) if center else of_x) * r
 
 
-def _pull_norm(g: Any, out: Any, x: Any, weight: Any, bias: Any = None, **options: Any) -> tuple[Tensor | None, ...]:
-    of_x, *others = bind(norm_vjp_p, g, x, weight, **options)
-    of_weight = others[0] if others else None
-    return of_x, of_weight, None if bias is None else mt.sum(g, tuple(range(g.ndim - 1)))
+norm_p = Primitive("norm", widened(compiled(kernels.norm, kernels.norm_twin)), decomposition=_decomposed_norm)
+norm_vjp_p = Primitive(
+    "norm_vjp",
+    widened(compiled(kernels.norm_vjp, kernels.norm_vjp_twin)),
+    outputs="many",
+    decomposition=_decomposed_norm_vjp,
+)
 
 
-defvjp_all(norm_p, _pull_norm, saves=(0, 1))
+def _pull(backward: Primitive) -> Any:
+    """The vjp rule of a norm: ``backward`` returns the cotangents of what there is of x, weight and bias."""
+
+    def pull(g: Any, out: Any, x: Any, weight: Any, bias: Any = None, **options: Any) -> tuple[Tensor | None, ...]:
+        cotangents = iter(bind(backward, g, x, weight, bias=bias is not None, **options))
+        return tuple(None if a is None else next(cotangents) for a in (x, weight, bias))
+
+    return pull
 
 
+defvjp_all(norm_p, _pull(norm_vjp_p), saves=(0, 1))
+
+
+# -- groups of channels -----------------------------------------------------------------------------------------
+
+
+def _rows_of_groups(x: Any, groups: int) -> Tensor:
+    return mt.reshape(x, (x.shape[0], groups, math.prod(x.shape[1:]) // groups))
+
+
+def _each(channels: Any, x: Any) -> Tensor:
+    """(C,) so that it broadcasts against x (B, C, *)."""
+    return mt.reshape(channels, (-1, *[1] * (x.ndim - 2)))
+
+
+def _decomposed_group_norm(x: Any, weight: Any, bias: Any = None, *, groups: int, eps: float) -> Tensor:
+    y = mt.reshape(_decomposed_standardize(_rows_of_groups(x, groups), eps, True)[0], x.shape)
+    y = y if weight is None else y * _each(weight, x)
+    return y if bias is None else y + _each(bias, x)
+
+
+def _decomposed_group_norm_vjp(
+    g: Any, x: Any, weight: Any, *, groups: int, eps: float, bias: bool = False
+) -> tuple[Tensor, ...]:
+    y, r = _decomposed_standardize(_rows_of_groups(x, groups), eps, True)
+    pulled = _rows_of_groups(g if weight is None else g * _each(weight, x), groups)
+    of_x = mt.reshape(_decomposed_standardize_vjp(pulled, y, r, True), x.shape)
+    others = (0, *range(2, x.ndim))
+    of_weight = () if weight is None else (mt.sum(g * mt.reshape(y, x.shape), others),)
+    return of_x, *of_weight, *((mt.sum(g, others),) if bias else ())
+
+
+group_norm_p = Primitive(
+    "group_norm", widened(compiled(kernels.group_norm, kernels.group_norm_twin)), decomposition=_decomposed_group_norm
+)
+group_norm_vjp_p = Primitive(
+    "group_norm_vjp",
+    widened(compiled(kernels.group_norm_vjp, kernels.group_norm_vjp_twin)),
+    outputs="many",
+    decomposition=_decomposed_group_norm_vjp,
+)
+defvjp_all(group_norm_p, _pull(group_norm_vjp_p), saves=(0, 1))
+
+
+# -- what they cost ---------------------------------------------------------------------------------------------
 # As the decompositions do it: operations on all elements, on one number a row, and on the weight.
+
+
+def _flops(x: np.ndarray, rows: int, weight: Any, bias: Any, center: bool) -> int:
+    return (3 + 2 * center + (weight is not None) + (bias is not None)) * x.size + 2 * rows
+
+
+def _vjp_flops(x: np.ndarray, rows: int, D: int, weight: Any, bias: bool, center: bool) -> int:
+    return (8 + 4 * center) * x.size + 2 * rows + (weight is not None) * (3 * x.size - D) + bias * (x.size - D)
+
+
 def _norm_cost(
     out: Any, x: np.ndarray, weight: Any, bias: Any = None, *, center: bool, offset: float, **_: Any
 ) -> tuple[int, int]:
-    each = 3 + 2 * center + (weight is not None) + (bias is not None)
     D = x.shape[-1]
-    return each * x.size + 2 * (x.size // D) + (D if weight is not None and offset else 0), 0
+    return _flops(x, x.size // D, weight, bias, center) + (D if weight is not None and offset else 0), 0
 
 
 def _norm_vjp_cost(
-    out: Any, g: Any, x: np.ndarray, weight: Any, *, center: bool, offset: float, **_: Any
+    out: Any, g: Any, x: np.ndarray, weight: Any, *, center: bool, offset: float, bias: bool = False, **_: Any
 ) -> tuple[int, int]:
-    each = 8 + 4 * center + 3 * (weight is not None)
     D = x.shape[-1]
-    return each * x.size + 2 * (x.size // D) - (D if weight is not None and not offset else 0), 0
+    return _vjp_flops(x, x.size // D, D, weight, bias, center) + (D if weight is not None and offset else 0), 0
 
 
 defcost(norm_p, _norm_cost)
 defcost(norm_vjp_p, _norm_vjp_cost)
+defcost(
+    group_norm_p,
+    lambda out, x, weight, bias=None, *, groups, eps: (_flops(x, x.shape[0] * groups, weight, bias, True), 0),
+)
+defcost(
+    group_norm_vjp_p,
+    lambda out, g, x, weight, *, groups, eps, bias=False: (
+        _vjp_flops(x, x.shape[0] * groups, x.shape[1], weight, bias, True),
+        0,
+    ),
+)
 
 
-def _operands(what: str, x: ArrayLike, weight: Any, bias: Any) -> list[Tensor | None]:
-    """The arguments checked and cast to their common dtype."""
-    x = real_floating(what, x)
-    if x.ndim == 0 or x.shape[-1] == 0:
-        raise ShapeError(f"{what}: needs a last axis with something to normalize, got shape {x.shape}")
+def _operands(what: str, x: Tensor, axis: int, weight: Any, bias: Any) -> list[Tensor | None]:
+    """The arguments checked and cast to their common dtype; weight and bias have the size of ``axis``."""
     operands: list[Tensor | None] = [x]
     for name, value in (("weight", weight), ("bias", bias)):
         value = None if value is None else as_tensor(value)
-        if value is not None and value.shape != x.shape[-1:]:
+        if value is not None and value.shape != (x.shape[axis],):
+            where = "the last axis" if axis == -1 else "axis 1"
             raise ShapeError(
-                f"{what}: {name} must have the shape of the last axis of x {x.shape}, {x.shape[-1:]}, not {value.shape}"
+                f"{what}: {name} must have the shape of {where} of x {x.shape}, ({x.shape[axis]},), not {value.shape}"
             )
         operands.append(value)
     dtype = np.result_type(*(o.dtype for o in operands if o is not None and o.dtype.kind not in "iub"))
     return [None if o is None else mt.astype(o, dtype) for o in operands]
 
 
+def _rows(what: str, x: ArrayLike) -> Tensor:
+    x = real_floating(what, x)
+    if x.ndim == 0 or x.shape[-1] == 0:
+        raise ShapeError(f"{what}: needs a last axis with something to normalize, got shape {x.shape}")
+    return x
+
+
 def layer_norm(
     x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None, eps: float = 1e-5
 ) -> Tensor:
     """(x - mean) rsqrt(var + eps) over the last axis, times ``weight (D,)``, plus ``bias (D,)``, if given."""
-    operands = _operands("layer_norm", x, weight, bias)
+    operands = _operands("layer_norm", _rows("layer_norm", x), -1, weight, bias)
     return bind(norm_p, *operands, eps=eps, center=True, offset=0.0)
 
 
 def rms_norm(x: ArrayLike, weight: ArrayLike | None = None, eps: float = 1e-6, offset: float = 0.0) -> Tensor:
     """x rsqrt(mean(x²) + eps) over the last axis, times ``offset + weight``, weight ``(D,)``, if given."""
-    operands = _operands("rms_norm", x, weight, None)[:2]
+    operands = _operands("rms_norm", _rows("rms_norm", x), -1, weight, None)[:2]
     return bind(norm_p, *operands, eps=eps, center=False, offset=offset)
+
+
+def group_norm(
+    x: ArrayLike,
+    groups: int,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) rsqrt(var + eps) over the elements of each of ``groups`` groups of neighboring channels.
+
+    x: ``(B, C, *)``, C a multiple of ``groups``. One group is layer norm over all of an image, C groups are instance
+    norm. The result is multiplied by ``weight (C,)``, and ``bias (C,)`` is added, if given.
+    """
+    x = real_floating("group_norm", x)
+    if x.ndim < 2 or math.prod(x.shape[1:]) == 0:
+        raise ShapeError(f"group_norm: needs (B, C, *) with something to normalize, got shape {x.shape}")
+    if groups < 1 or x.shape[1] % groups:
+        raise ShapeError(f"group_norm: the {x.shape[1]} channels of x {x.shape} cannot form {groups} equal groups")
+    return bind(group_norm_p, *_operands("group_norm", x, 1, weight, bias), groups=groups, eps=eps)

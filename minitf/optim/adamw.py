@@ -8,12 +8,14 @@ p ← p - lr (m / (1 - β1^t)) / (sqrt(v / (1 - β2^t)) + eps)
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-from minitf.optim.optimizer import Optimizer, Params
+from minitf.kernels import optimizers as kernels
+from minitf.optim.optimizer import Optimizer, Params, Row, fused
+
+_adamw = fused(kernels.adamw, kernels.adamw_twin)
 
 
 class AdamW(Optimizer):
@@ -32,37 +34,17 @@ class AdamW(Optimizer):
 
     def _check(self, options: dict[str, Any]) -> None:
         super()._check(options)
-        betas = options["betas"]
-        if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"{self._name}: betas must be two numbers in [0, 1), got {betas!r}")
+        check_betas(self._name, options["betas"])
 
-    def _update(
-        self,
-        p: np.ndarray,
-        g: np.ndarray,
-        state: dict[str, Any],
-        *,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-    ) -> None:
-        if not state:
-            state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
-        state["step"] += 1
-        m, v, t = state["exp_avg"], state["exp_avg_sq"], state["step"]
-        (beta1, beta2), lr = betas, float(lr)
-        if weight_decay:
-            p *= 1 - lr * weight_decay
-        m *= beta1
-        m += (1 - beta1) * g
-        squares = np.square(g, out=np.empty_like(p))
-        squares *= 1 - beta2
-        v *= beta2
-        v += squares
-        step = np.sqrt(v, out=squares)
-        step *= 1 / math.sqrt(1 - beta2**t)
-        step += eps
-        np.divide(m, step, out=step)
-        step *= lr / (1 - beta1**t)
-        p -= step
+    def _update_all(self, rows: list[Row], **options: Any) -> None:
+        for p, _, state in rows:
+            if not state:
+                state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
+            state["step"] += 1
+        _adamw([(p, g, s["exp_avg"], s["exp_avg_sq"], s["step"]) for p, g, s in rows], **options)
+
+
+def check_betas(name: str, betas: Any) -> None:
+    """Raises ValueError unless they are two numbers in [0, 1)."""
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise ValueError(f"{name}: betas must be two numbers in [0, 1), got {betas!r}")

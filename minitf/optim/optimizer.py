@@ -8,15 +8,19 @@ position in that list.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from minitf.autodiff.config import current
+from minitf.autodiff.dispatch import SMALL
 from minitf.autodiff.dtypes import real_dtype
 from minitf.autodiff.tensor import Leaf, Tensor, plain
 
 Params = Iterable[Tensor] | Iterable[dict[str, Any]]
+#: the array of a parameter, its gradient, its state
+Row = tuple[np.ndarray, np.ndarray, dict[str, Any]]
 
 
 class Optimizer:
@@ -86,13 +90,20 @@ class Optimizer:
         updated = False
         for group in self.param_groups:
             options = {name: value for name, value in group.items() if name != "params"}
+            rows = []
             for p in group["params"]:
                 if p.grad is not None:
-                    updated = True
                     p.data = np.asarray(p.data, order="C")  # so that the reals of a complex array are a view
-                    self._update(_reals(p.data), _reals(p.grad.data), self.state.setdefault(id(p), {}), **options)
+                    rows.append((_reals(p.data), _reals(p.grad.data), self.state.setdefault(id(p), {})))
+            self._update_all(rows, **options)
+            updated = updated or bool(rows)
         if not updated:
             raise RuntimeError(f"{self._name}: no parameter has a gradient; call loss.backward() before step()")
+
+    def _update_all(self, rows: list[Row], **options: Any) -> None:
+        """Updates the parameters of a group, one by one unless a subclass knows better."""
+        for p, g, state in rows:
+            self._update(p, g, state, **options)
 
     def _update(self, p: np.ndarray, g: np.ndarray, state: dict[str, Any], **options: Any) -> None:
         """Changes ``p`` in place; ``g`` may be shared and must stay as it is."""
@@ -144,6 +155,23 @@ class Optimizer:
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value}" for name, value in self.defaults.items())
         return f"{self._name}({sum(p.size for p in self.parameters()):,} parameters, {options})"
+
+
+def fused(kernel: Callable[..., None], twin: Callable[..., None]) -> Callable[..., None]:
+    """``update(rows, **options)``: the kernel where there is one, the twin for other dtypes and few elements.
+
+    rows: tuples that begin with the array of a parameter.
+    """
+
+    def update(rows: list[Any], *, lr: Any, **options: Any) -> None:
+        settings, options["lr"] = current(), float(lr)
+        suited = [row for row in rows if row[0].dtype.char in "fd"]
+        if settings.kernels == "numpy" or sum(row[0].size for row in suited) < SMALL:
+            return twin(rows, **options)
+        kernel(suited, threads=settings.threads, **options)
+        twin([row for row in rows if row[0].dtype.char not in "fd"], **options)
+
+    return update
 
 
 def _copied(entry: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from minitf.optim.optimizer import Optimizer, Params
+from minitf.kernels import optimizers as kernels
+from minitf.optim.optimizer import Optimizer, Params, Row, fused
+
+_sgd = fused(kernels.sgd, kernels.sgd_twin)
 
 
 class SGD(Optimizer):
@@ -29,25 +32,11 @@ class SGD(Optimizer):
         if options["nesterov"] and not options["momentum"]:
             raise ValueError("SGD: nesterov needs a momentum greater than 0")
 
-    def _update(
-        self,
-        p: np.ndarray,
-        g: np.ndarray,
-        state: dict[str, Any],
-        *,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
-    ) -> None:
-        if weight_decay:
-            g = g + weight_decay * p
-        if momentum:
-            if "momentum_buffer" in state:
-                u = state["momentum_buffer"]
-                u *= momentum
-                u += g
-            else:
-                u = state["momentum_buffer"] = np.array(g, dtype=p.dtype)
-            g = g + momentum * u if nesterov else u
-        p -= float(lr) * g
+    def _update_all(self, rows: list[Row], **options: Any) -> None:
+        if options["momentum"]:
+            for p, _, state in rows:
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = np.zeros_like(p)
+            _sgd([(p, g, state["momentum_buffer"]) for p, g, state in rows], **options)
+        else:
+            _sgd([(p, g) for p, g, _ in rows], **options)
