@@ -1,0 +1,1 @@
+"""Layers with a state of constant size that is carried from token to token."""
