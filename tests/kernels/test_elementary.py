@@ -1,0 +1,144 @@
+"""Elementary functions: their largest error over all float32 numbers, special values, and that loops become vectors."""
+
+import math
+import platform
+
+import mpmath
+import numpy as np
+import pytest
+import scipy.special
+
+from minitf.kernels import elementary
+from minitf.kernels.compile import jit
+from minitf.kernels.elementary import erf, exp, largest, log, sigmoid, tanh
+
+#: name -> (float64 reference, largest error in units in the last place that its docstring states)
+STATED = {
+    "exp": (np.exp, 1.0),
+    "sigmoid": (scipy.special.expit, 2.3),
+    "tanh": (np.tanh, 1.3),
+    "erf": (scipy.special.erf, 2.2),
+    "log": (np.log, 0.8),
+}
+
+
+@jit
+def loop_exp(x, out):
+    for i in range(x.size):
+        out[i] = exp(x[i])
+
+
+@jit
+def loop_sigmoid(x, out):
+    for i in range(x.size):
+        out[i] = sigmoid(x[i])
+
+
+@jit
+def loop_tanh(x, out):
+    for i in range(x.size):
+        out[i] = tanh(x[i])
+
+
+@jit
+def loop_erf(x, out):
+    for i in range(x.size):
+        out[i] = erf(x[i])
+
+
+@jit
+def loop_log(x, out):
+    for i in range(x.size):
+        out[i] = log(x[i])
+
+
+LOOPS = {"exp": loop_exp, "sigmoid": loop_sigmoid, "tanh": loop_tanh, "erf": loop_erf, "log": loop_log}
+
+
+def applied(name, x):
+    out = np.empty_like(x)
+    LOOPS[name](x, out)
+    return out
+
+
+def largest_error(name, x):
+    """In units in the last place of the right answer; where that is no finite float32, the two must be the same."""
+    with np.errstate(all="ignore"):
+        exact = STATED[name][0](x.astype(np.float64))
+        rounded = exact.astype(np.float32)
+    got, finite = applied(name, x), np.isfinite(rounded)
+    np.testing.assert_array_equal(got[~finite], rounded[~finite])
+    last = np.spacing(np.maximum(np.abs(rounded[finite]), np.float32(2.0**-126))).astype(np.float64)
+    return float((np.abs(got[finite] - exact[finite]) / last).max())
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_largest_error_over_all_float32_numbers_sampled(name):
+    every = np.arange(0, 2**32, 4001, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    assert largest_error(name, every) <= STATED[name][1]
+    assert f"within {STATED[name][1]:g} unit" in getattr(elementary, f"{name}_float32").__doc__
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STATED)
+def test_largest_error_over_all_float32_numbers(name):
+    for start in range(0, 2**32, 2**24):
+        x = np.arange(start, start + 2**24, dtype=np.uint64).astype(np.uint32).view(np.float32)
+        assert largest_error(name, x) <= STATED[name][1]
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_float64_is_as_accurate_as_the_mathematical_library(name):
+    functions = {"exp": mpmath.exp, "tanh": mpmath.tanh, "erf": mpmath.erf, "log": mpmath.log}
+    functions["sigmoid"] = lambda v: 1 / (1 + mpmath.exp(-v))
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(400) * np.exp(rng.uniform(-6, 4, 400))
+    if name == "log":
+        x = np.abs(x)
+    with mpmath.workdps(40):
+        exact = [functions[name](mpmath.mpf(float(v))) for v in x]
+        errors = [
+            abs((mpmath.mpf(float(g)) - w) / mpmath.mpf(float(np.spacing(abs(float(w))))))
+            for g, w in zip(applied(name, x), exact, strict=True)
+            if abs(w) > 1e-300
+        ]
+    assert max(errors) <= {"tanh": 2.5, "sigmoid": 2.5}.get(name, 1.0)  # the libraries' own tanh is no better
+
+
+SPECIAL = [
+    (exp, [(0.0, 1.0), (-math.inf, 0.0), (math.inf, math.inf), (1e30, math.inf), (-1e30, 0.0)]),
+    (sigmoid, [(0.0, 0.5), (-math.inf, 0.0), (math.inf, 1.0), (1e30, 1.0), (-1e30, 0.0)]),
+    (tanh, [(0.0, 0.0), (-math.inf, -1.0), (math.inf, 1.0), (1e-40, 1e-40), (-20.0, -1.0)]),
+    (erf, [(0.0, 0.0), (-math.inf, -1.0), (math.inf, 1.0), (-7.0, -1.0)]),
+    (log, [(1.0, 0.0), (0.0, -math.inf), (-0.0, -math.inf), (math.inf, math.inf), (-1.0, math.nan)]),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("function", "pairs"), SPECIAL)
+def test_special_values(function, pairs, dtype):
+    for x, want in [*pairs, (math.nan, math.nan)]:
+        got = function(dtype(x))
+        np.testing.assert_array_equal(dtype(got), dtype(want))
+        if want == 0 and function in (tanh, erf):
+            assert math.copysign(1, function(dtype(-0.0))) == -1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_largest_of_many(dtype):
+    rng = np.random.default_rng(0)
+    for n in (0, 1, 7, 8, 33):
+        x = rng.standard_normal(n).astype(dtype)
+        assert largest(x) == max(x, default=-math.inf)
+        assert largest(-np.abs(x)) == max(-np.abs(x), default=-math.inf)
+    assert largest(np.array([-math.inf, -math.inf], dtype)) == -math.inf
+    assert largest(np.array([-1.0, math.inf], dtype)) == math.inf
+    assert math.isnan(largest(np.array([math.nan, math.inf], dtype)))
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of another processor")
+@pytest.mark.parametrize("name", STATED)
+def test_loops_over_float32_become_vectors(name):
+    applied(name, np.ones(1, np.float32))
+    assembly = "".join(LOOPS[name].dispatcher().inspect_asm().values())
+    assert "mulps" in assembly or "fmadd213ps" in assembly or "fmadd231ps" in assembly
