@@ -30,10 +30,16 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         home = "minitf.autodiff.ops." if name in ("fft", "linalg") else "minitf."
         return importlib.import_module(home + name)
+    if name.startswith("_"):
+        raise AttributeError(f"module 'minitf' has no attribute {name!r}")
     import difflib
 
-    close = difflib.get_close_matches(name, [*globals(), *_ROOMS], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    from minitf.nn import functional
+
+    known = {name: f"mt.nn.functional.{name}" for name in functional.__all__}
+    known |= {name: f"mt.{name}" for name in __dir__()}
+    close = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {known[close[0]]}?" if close else ""
     raise AttributeError(f"module 'minitf' has no attribute {name!r}{hint}")
 
 

@@ -19,14 +19,14 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from minitf.autodiff.dtypes import is_floating
-from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.errors import ShapeError, did_you_mean
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -92,6 +92,7 @@ def checked(function: F) -> F:
     fixed = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     positional = [checks[p.name] for p in parameters if p.kind in fixed]
     rest = next((checks[p.name] for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
+    any_keyword = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
     title = function.__name__
     accepted: set[Any] = set()
 
@@ -108,6 +109,8 @@ def checked(function: F) -> F:
             ],
         )
         if signature not in accepted:
+            if not any_keyword:
+                _refuse_unknown(title, kwargs, checks)
             given = [(check, value) for check, value in zip(positional, args, strict=False) if check is not None]
             if rest is not None:
                 given += [(rest, value) for value in args[len(positional) :]]
@@ -313,6 +316,13 @@ def _kind_of(dtype: Any) -> str:
         "complex": "c",
     }
     return next((kind for start, kind in starts.items() if name.startswith(start)), "?")
+
+
+def _refuse_unknown(title: str, given: Iterable[str], known: Iterable[str]) -> None:
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise TypeError(f"{title}: there is no argument {name!r}{hint or '; there are ' + ', '.join(known)}")
 
 
 def _refuse_dtype(title: str, check: Check, dtype: Any) -> None:

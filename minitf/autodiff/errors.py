@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -15,6 +17,12 @@ def describe(value: Any) -> str:
     if shape is None:
         return repr(value)
     return f"{value.dtype} {tuple(shape)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean x?`` if one of ``known`` is close to ``name``, or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def fits_into(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:

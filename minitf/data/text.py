@@ -114,6 +114,8 @@ def _windows(ids: np.ndarray, starts: np.ndarray, T: int) -> tuple[np.ndarray, n
 
 
 def _long_enough(what: str, ids: np.ndarray, B: int, T: int) -> np.ndarray:
+    if isinstance(ids, str):
+        raise TypeError(f"{what}: needs one sequence of integer ids, got text; byte_text(text) makes ids of it")
     ids = as_tensor(ids).data
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise TypeError(f"{what}: needs one sequence of integer ids, got {ids.dtype} {ids.shape}; see byte_text")

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from minitf.autodiff.tensor import ArrayLike, Tensor
-from minitf.nn.functional import gelu, linear, relu, silu, squared_relu
+from minitf.nn.functional import geglu, gelu, linear, reglu, relu, silu, squared_relu, swiglu
 from minitf.nn.layers import Linear
 from minitf.nn.module import Module
 
@@ -27,6 +27,13 @@ ACTIVATIONS: dict[str, Callable[[Any], Tensor]] = {
     "gelu_tanh": lambda x: gelu(x, approximate="tanh"),
     "silu": silu,
     "squared_relu": squared_relu,
+}
+#: act(gate) * up in one pass, for those activations that have it
+GATES: dict[Callable[[Any], Tensor], Callable[[Any, Any], Tensor]] = {
+    relu: reglu,
+    gelu: geglu,
+    ACTIVATIONS["gelu_tanh"]: lambda gate, up: geglu(gate, up, approximate="tanh"),
+    silu: swiglu,
 }
 
 
@@ -56,7 +63,8 @@ def gated_feed_forward(
     x: ArrayLike, w_gate: ArrayLike, w_up: ArrayLike, w_down: ArrayLike, *, act: Activation = "silu"
 ) -> Tensor:
     """x (*, D), w_gate and w_up (D, F), w_down (F, D) -> (*, D)."""
-    return linear(activation(act)(linear(x, w_gate)) * linear(x, w_up), w_down)
+    act, gate, up = activation(act), linear(x, w_gate), linear(x, w_up)
+    return linear(GATES[act](gate, up) if act in GATES else act(gate) * up, w_down)
 
 
 class FeedForward(Module):

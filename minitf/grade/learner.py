@@ -72,6 +72,8 @@ def grade_attempts(arguments: argparse.Namespace) -> int:
         exercises = _present(progress)
     if arguments.file and len(exercises) != 1:
         raise UsageError("--file needs the NAME of the exercise that the file is for")
+    if arguments.json and not arguments.json.absolute().parent.is_dir():
+        raise UsageError(f"--json: there is no folder {arguments.json.parent} to write {arguments.json.name} into")
     grades: list[Grade] = []
     for exercise in exercises:
         attempt = arguments.file or progress.folder / exercise.name / exercise.stub.name
@@ -98,7 +100,7 @@ def hint(arguments: argparse.Namespace) -> int:
     progress = _progress(arguments)
     standing = progress[exercise.name]
     total = len(exercise.hints)
-    number = arguments.number or min(standing.hints + 1, total)
+    number = min(standing.hints + 1, total) if arguments.number is None else arguments.number
     if not 1 <= number <= total:
         raise UsageError(f"{exercise.name} has hints 1 to {total}, not {number}")
     print(textwrap.fill(f"hint {number} of {total}: {exercise.hints[number - 1]}", report.WIDTH))
@@ -131,7 +133,10 @@ def solution(arguments: argparse.Namespace) -> int:
 def _progress(arguments: argparse.Namespace) -> Progress:
     folder: Path | None = arguments.dir
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--dir: cannot make the folder {folder} ({error.strerror})") from None
     progress = Progress.load(learners_folder(Path.cwd()) if folder is None else folder.resolve())
     if progress.warning:
         print(f"minitf: {progress.warning}", file=sys.stderr)

@@ -87,6 +87,10 @@ def _decode(what: str, model: Any, ids: Any, steps: int, choose: Callable[[np.nd
         raise ShapeError(f"{what}: the prompt must be ids (B, T) with T at least 1, got shape {ids.shape}")
     if isinstance(steps, bool) or not isinstance(steps, (int, np.integer)) or steps < 0:
         raise ValueError(f"{what}: steps must be an integer of at least 0, got {steps!r}")
+    if not hasattr(model, "new_cache"):
+        raise TypeError(
+            f"{what}: needs a model that generates, with new_cache(B) and forward(ids, cache=); got {type(model).__name__}"
+        )
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,7 @@ A, B = math.sqrt(2 / math.pi), 0.044715
 
 
 # -- value and slope at one number ------------------------------------------------------------------------------
+# Φ and φ stay apart: a function of both is too long to be inlined, and no vectors are made of a loop that calls.
 
 
 @jit
@@ -265,7 +267,7 @@ def sigmoid_vjp_twin(g: np.ndarray, x: np.ndarray) -> np.ndarray:
     return s * (1 - s) * g
 
 
-def _gated(value: Callable[..., np.ndarray], vjp: Callable[..., np.ndarray]) -> tuple[Callable[..., np.ndarray], ...]:
+def _gated(value: Callable[..., Any], vjp: Callable[..., Any]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The twins of value(x) y and of what pulls its cotangent back."""
     return lambda x, y: value(x) * y, lambda g, x, y: (vjp(g * y, x), value(x) * g)
 

@@ -100,7 +100,7 @@ def matmul(x: np.ndarray, data: np.ndarray, indices: np.ndarray, indptr: np.ndar
         raise ValueError(f"matmul: {len(data)} blocks of data for {indices.size} indices")
     dtype = _summed(data, x)
     out = np.empty((len(x), (indptr.size - 1) * c), dtype)
-    data = np.ascontiguousarray(data).reshape(-1, c)
+    data = np.ascontiguousarray(data).reshape(len(data) * r, c)
     rows = (r * indices.astype(np.int64)[:, None] + np.arange(r)).reshape(-1)
     columns = indptr.size - 1
     least = csr.worth(columns, data.size * min(len(x), TOKENS))
@@ -192,19 +192,21 @@ def nm_from_dense(w: np.ndarray, mask: np.ndarray, *, n: int, m: int) -> tuple[n
     Raises ValueError if it keeps more or fewer.
     """
     K, N = w.shape
-    if K % m or (mask.reshape(-1, m, N).sum(1) != n).any():
+    groups = K // m
+    if K % m or (mask.reshape(groups, m, N).sum(1) != n).any():
         raise ValueError(f"nm_from_dense: the mask does not keep {n} of every {m} of {K} inputs")
-    positions = np.argsort(~mask.reshape(-1, m, N), axis=1, kind="stable")[:, :n]
-    data = np.take_along_axis(w.reshape(-1, m, N), positions, axis=1)
-    return data.reshape(-1, N), positions.reshape(-1, N).astype(np.uint8)
+    positions = np.argsort(~mask.reshape(groups, m, N), axis=1, kind="stable")[:, :n]
+    data = np.take_along_axis(w.reshape(groups, m, N), positions, axis=1)
+    return data.reshape(groups * n, N), positions.reshape(groups * n, N).astype(np.uint8)
 
 
 def nm_to_dense(data: np.ndarray, positions: np.ndarray, *, n: int, m: int) -> np.ndarray:
     """The matrix (K, N)."""
-    N = data.shape[1]
-    w = np.zeros((len(data) // n, m, N), data.dtype)
-    np.put_along_axis(w, positions.reshape(-1, n, N).astype(np.intp), data.reshape(-1, n, N), axis=1)
-    return w.reshape(-1, N)
+    groups, N = len(data) // n, data.shape[1]
+    w = np.zeros((groups, m, N), data.dtype)
+    at = positions.reshape(groups, n, N).astype(np.intp)
+    np.put_along_axis(w, at, data.reshape(groups, n, N), axis=1)
+    return w.reshape(groups * m, N)
 
 
 # -- twins --------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def pack_int4(codes: np.ndarray) -> np.ndarray:
 
 def unpack_int4(packed: np.ndarray, K: int) -> np.ndarray:
     """The codes (K, N)."""
-    return np.stack([packed & 15, packed >> 4], axis=1).reshape(-1, packed.shape[1])[:K]
+    return np.stack([packed & 15, packed >> 4], axis=1).reshape(2 * len(packed), packed.shape[1])[:K]
 
 
 def int4_matmul(x: np.ndarray, packed: np.ndarray, scale: np.ndarray, zero: np.ndarray, *, threads: int) -> np.ndarray:
@@ -162,7 +162,7 @@ def pack_ternary(codes: np.ndarray) -> np.ndarray:
     if not np.isin(codes, (-1, 0, 1)).all():
         raise ValueError(f"pack_ternary: codes must be -1, 0 or 1, got {codes.min()} .. {codes.max()}")
     K, N = codes.shape
-    codes = np.pad((codes + 1).astype(np.uint8), ((0, 0), (0, -N % 4))).reshape(K, 4, -1)
+    codes = np.pad((codes + 1).astype(np.uint8), ((0, 0), (0, -N % 4))).reshape(K, 4, math.ceil(N / 4))
     return codes[:, 0] | codes[:, 1] << 2 | codes[:, 2] << 4 | codes[:, 3] << 6
 
 
@@ -205,7 +205,7 @@ def ternary_matmul(
             w = space[: K * 4 * min(wide, quarter - n)].reshape(K, 4, -1)
             over_rows(_ternary_rows, K, packed, n, w, threads=threads, least=STRIP)
             out[:, :, n : n + wide] = (x @ w.reshape(K, -1)).reshape(M, 4, -1)
-    y = out.reshape(M, -1)[:, :N]
+    y = out.reshape(M, 4 * quarter)[:, :N]
     return np.ascontiguousarray(y) if scale is None else y * scale
 
 
@@ -214,9 +214,8 @@ def ternary_matmul(
 
 def int4_matmul_twin(x: np.ndarray, packed: np.ndarray, scale: np.ndarray, zero: np.ndarray) -> np.ndarray:
     K, groups = x.shape[1], len(scale)
-    codes = unpack_int4(packed, K).reshape(groups, K // groups, -1)
-    zero = np.broadcast_to(zero, scale.shape)[:, None]
-    return x @ (scale[:, None] * (codes - zero)).reshape(K, -1).astype(x.dtype)
+    scale, zero = (np.repeat(np.broadcast_to(a, scale.shape), K // groups, axis=0) for a in (scale, zero))
+    return x @ (scale * (unpack_int4(packed, K) - zero)).astype(x.dtype)
 
 
 def ternary_matmul_twin(x: np.ndarray, packed: np.ndarray, N: int, scale: np.ndarray | None = None) -> np.ndarray:

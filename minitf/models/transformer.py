@@ -85,6 +85,8 @@ class Decoder(Module):
         rng: np.random.Generator,
     ):
         super().__init__()
+        if L < 0 or H < 1:
+            raise ValueError(f"Decoder: needs L of at least 0 layers and H of at least 1 head, got L = {L}, H = {H}")
         if position not in POSITIONS:
             raise ValueError(f"Decoder: position must be one of {', '.join(POSITIONS)}, got {position!r}")
         if norm not in NORMS:

@@ -16,7 +16,6 @@ paths (tied weights, a shared block) is one thing, and has the name of the first
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ import numpy as np
 from minitf.autodiff.config import current
 from minitf.autodiff.cost import scope
 from minitf.autodiff.dtypes import as_dtype, is_complex, is_floating, is_inexact
+from minitf.autodiff.errors import did_you_mean
 from minitf.autodiff.tensor import Tensor, as_tensor, interpreters
 
 
@@ -261,12 +261,6 @@ class Module:
             return f"{type(self).__name__}({self.extra_repr()})"
         inside = "\n".join([self.extra_repr(), *children] if self.extra_repr() else children)
         return f"{type(self).__name__}(\n  " + inside.replace("\n", "\n  ") + "\n)"
-
-
-def did_you_mean(name: str, known: Any) -> str:
-    """``; did you mean 'x'?`` if one of ``known`` is close to ``name``."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
 
 
 def _kind(dtype: np.dtype) -> str:

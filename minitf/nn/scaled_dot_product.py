@@ -154,9 +154,10 @@ def _fitting(name: str, extra: Any, shape: tuple[int, ...]) -> Tensor | None:
         return None
     extra = as_tensor(extra)
     if not fits_into(extra.shape, shape):
+        hint = "; valid tokens (B, S) become a mask by attention.masks.padding_mask" if name == "mask" else ""
         raise ShapeError(
             f"scaled_dot_product_attention: {name} of shape {extra.shape} does not broadcast to the logits "
-            f"(*, H, T, S) = {shape}"
+            f"(*, H, T, S) = {shape}{hint}"
         )
     return extra
 

@@ -60,6 +60,8 @@ def check(
         raise ValueError(f"oracle.check: framework must be one of {', '.join(FRAMEWORKS)}, got {framework!r}{hint}")
     if isinstance(trials, bool) or not isinstance(trials, int) or trials < 1:
         raise ValueError(f"oracle.check: trials must be a positive integer, got {trials!r}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"oracle.check: seed must be a non-negative integer, got {seed!r}")
     sizes = (sizes,) if isinstance(sizes, str) else tuple(sizes)
     if not sizes or set(sizes) - set(SIZES):
         raise ValueError(f"oracle.check: sizes are some of {', '.join(SIZES)}, got {sizes!r}")
@@ -128,8 +130,11 @@ def judge(
     if reference.differentiable and not wanted:
         report.notes.append("gradients were not given and not judged")
     tolerances = tolerances_of(case, accumulate, profile, gradients=bool(wanted))
-    arrays = tuple(to_numpy(x) for x in given)
-    pulled = None if found is None else {key: None if g is None else to_numpy(g) for key, g in found.items()}
+    try:
+        arrays = tuple(to_numpy(x) for x in given)
+        pulled = None if found is None else {key: None if g is None else to_numpy(g) for key, g in found.items()}
+    except TypeError as error:
+        raise TypeError(f"oracle.judge: outputs and gradients are arrays, loaded already ({error})") from None
     _compare(report, case, tolerances, Run(arrays, pulled), wanted, dtypes=False)
     return report
 

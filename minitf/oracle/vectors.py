@@ -40,7 +40,8 @@ def export(
     """Writes every option combination of every name that matches ``patterns``, and ``manifest.json``, into ``folder``.
 
     Returns the paths, the manifest last. A file is written whole or not at all, and the manifest after all others.
-    Raises UnknownName for a pattern that matches nothing, ValueError for an unknown format, ModuleNotFoundError when
+    Raises UnknownName for a pattern that matches nothing, ValueError for an unknown format, OSError when there is no
+    folder to write to, ModuleNotFoundError when
     ``safetensors`` is needed and not installed.
     """
     if format not in FORMATS:
@@ -53,7 +54,11 @@ def export(
             raise UnknownName(f"oracle.export: no name matches {pattern!r}; `minitf oracle list` shows all names")
         chosen += [name for name in found if name not in chosen]
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        told = f"oracle.export cannot make this folder ({error.strerror}); give one in a place where you may write"
+        raise OSError(error.errno, told, str(folder)) from None
     written, entries = [], []
     for name in chosen:
         for position, label in enumerate(labels(name)):

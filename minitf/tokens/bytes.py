@@ -74,6 +74,8 @@ class ByteTokenizer:
         return "".join(parts)
 
     def _checked(self, ids: Iterable[int] | np.ndarray | Tensor) -> np.ndarray:
+        if isinstance(ids, str):
+            raise TypeError("decode: needs one sequence of integer ids, got text, which is what it returns")
         if not isinstance(ids, (np.ndarray, Tensor)):
             ids = list(ids) or np.zeros(0, np.int64)
         array = as_tensor(ids).data

@@ -41,6 +41,17 @@ CASES = {
     "layer_norm_plain": (F.layer_norm, lambda x: TF.layer_norm(x, (6,)), (X,)),
     "rms_norm": (F.rms_norm, torch_rms_norm, (X, W)),
     "rms_norm_offset": (lambda x, w: F.rms_norm(x, w, offset=1.0), lambda x, w: torch_rms_norm(x, 1 + w), (X, W)),
+    "group_norm": (
+        lambda x, w, b: F.group_norm(x, 2, w, b),
+        lambda x, w, b: TF.group_norm(x, 2, w, b),
+        (X, W[:4], B[:4]),
+    ),
+    "group_norm_plain": (lambda x: F.group_norm(x, 4), lambda x: TF.group_norm(x, 4), (X,)),
+    "group_norm_of_vectors": (lambda x: F.group_norm(x, 2), lambda x: TF.group_norm(x, 2), (X[0],)),
+    "swiglu": (F.swiglu, lambda x, y: TF.silu(x) * y, (X, X[::-1].copy())),
+    "geglu": (F.geglu, lambda x, y: TF.gelu(x) * y, (X, X[::-1].copy())),
+    "reglu": (F.reglu, lambda x, y: TF.relu(x) * y, (X, X[::-1].copy())),
+    "squared_relu": (F.squared_relu, lambda x: TF.relu(x) ** 2, (X,)),
     "linear": (
         F.linear,
         lambda x, w, b: TF.linear(x, w.T, b),

@@ -110,3 +110,12 @@ def test_cost(D, F, tokens):
 def test_an_unknown_activation_is_refused_when_the_layer_is_made(layer):
     with pytest.raises(ValueError, match=r"act must be a function or one of relu, gelu, .*, got 'swish'"):
         layer(3, 5, "swish", rng=np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("act", "fused"), [("silu", "swiglu"), ("gelu", "geglu"), ("gelu_tanh", "geglu_tanh"), ("relu", "reglu")]
+)
+def test_a_gate_is_one_pass(act, fused):
+    with mt.cost() as c:
+        GatedFeedForward(3, 5, act, rng=np.random.default_rng(0))(np.ones((2, 3)))
+    assert c.by_primitive.keys() == {"matmul", fused}

@@ -48,7 +48,7 @@ def test_float32_stays(name):
     assert np.isfinite(x.grad.data).all()
 
 
-@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh"])
+@pytest.mark.parametrize("name", ["silu", "gelu", "gelu_tanh", "squared_relu"])
 def test_decompositions_agree(name):
     primitive = getattr(activations, f"{name}_p")
     x, g = np.random.default_rng(0).normal(0, 2, (2, 50))
@@ -61,6 +61,40 @@ def test_decompositions_agree(name):
 def test_relu_is_flat_at_zero():
     for function in (F.relu, F.squared_relu):
         assert mt.grad(lambda x, f=function: mt.sum(f(x)))(np.zeros(3)).tolist() == [0, 0, 0]
+
+
+GATED = {
+    "swiglu": (F.swiglu, "silu"),
+    "geglu": (F.geglu, "gelu"),
+    "geglu_tanh": (lambda x, y: F.geglu(x, y, approximate="tanh"), "gelu_tanh"),
+    "reglu": (F.reglu, "relu"),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_gates(name):
+    function, alone = GATED[name]
+    value, definition = DEFINITIONS[alone]
+    x, y = np.random.default_rng(0).normal(0, 3, (2, 3, 7))
+    expected = [[definition(a) * b for a, b in zip(*rows, strict=True)] for rows in zip(x, y, strict=True)]
+    np.testing.assert_allclose(function(x, y), expected, rtol=1e-12, atol=1e-15)
+    mt.check_grads(function, x, y, order=3)
+    primitive = getattr(activations, f"{name}_p")
+    np.testing.assert_allclose(
+        primitive.decomposition(mt.tensor(x), mt.tensor(y)), function(x, y), rtol=1e-14, atol=1e-16
+    )
+    g = np.random.default_rng(1).standard_normal((3, 7))
+    fused, parts = mt.vjp(function, x, y)[1](g), mt.vjp(lambda x, y: value(x) * y, x, y)[1](g)
+    for a, b in zip(fused, parts, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+
+
+def test_a_gate_keeps_both_inputs_and_nothing_else():
+    x, y = np.ones((50, 200)), np.ones((50, 200))
+    assert mt.cost.saved_bytes(F.swiglu, x, y) == x.nbytes + y.nbytes
+    narrow = F.swiglu(x.astype(np.float32), y.astype(np.float32))
+    assert narrow.dtype == np.float32
+    assert F.swiglu(x.astype(np.float32), y).dtype == np.float64
 
 
 def test_glu():
@@ -80,6 +114,10 @@ def test_wrong_calls():
         F.gelu([1.0], approximate="quick")
     with pytest.raises(TypeError, match="relu: needs real floating values, got int64"):
         F.relu([1])
+    with pytest.raises(ValueError, match="geglu: approximate must be 'none' or 'tanh', got 'erf'"):
+        F.geglu([1.0], [1.0], approximate="erf")
+    with pytest.raises(mt.ShapeError, match=r"swiglu: gate and up must have the same shape, got \(3,\) and \(1, 3\)"):
+        F.swiglu(np.ones(3), np.ones((1, 3)))
     with pytest.raises(mt.ShapeError, match="even size"):
         F.glu(np.ones(3))
     with pytest.raises(ValueError, match="cap must be positive"):

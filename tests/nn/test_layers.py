@@ -37,6 +37,17 @@ def test_embedding_and_norms():
     assert not list(nn.RMSNorm(4, affine=False).parameters())
 
 
+def test_group_norm():
+    x = np.random.default_rng(0).standard_normal((2, 6, 5))
+    layer = nn.GroupNorm(3, 6, eps=1e-3)
+    np.testing.assert_array_equal(layer(x), F.group_norm(x, 3, eps=1e-3))
+    assert [n for n, _ in layer.named_parameters()] == ["weight", "bias"]
+    assert not list(nn.GroupNorm(3, 6, affine=False).parameters())
+    assert repr(nn.GroupNorm(3, 6, affine=False)) == "GroupNorm(3, 6, eps=1e-05, affine=False)"
+    with pytest.raises(mt.ShapeError, match="GroupNorm: C = 6 channels cannot form 4 equal groups"):
+        nn.GroupNorm(4, 6)
+
+
 def test_dropout_works_while_training_only():
     layer = nn.Dropout(0.5, rng=np.random.default_rng(0))
     x = mt.tensor(np.ones((8, 8)))

@@ -33,7 +33,21 @@ CASES = {
     "cross_entropy_smooth": (losses.class_losses_p, (X, ROWS), {"smoothing": 0.1}),
     "cross_entropy_vjp": (losses.class_losses_vjp_p, (G1, G2, X, LSE, ROWS), {"smoothing": 0.1}),
 }
-for name in ("silu", "gelu", "gelu_tanh"):
+GROUPS = {"groups": 2, "eps": 1e-5}
+for bias in (False, True):
+    CASES[f"layer_norm_vjp_bias_{bias}"] = (norms.norm_vjp_p, (G, X, W), {**LAYER, "bias": bias})
+    CASES[f"group_norm_vjp_bias_{bias}"] = (norms.group_norm_vjp_p, (G, X, W), {**GROUPS, "bias": bias})
+CASES["group_norm"] = (norms.group_norm_p, (X, W, B), GROUPS)
+CASES["group_norm_plain"] = (norms.group_norm_p, (X, None), GROUPS)
+CASES["group_norm_plain_vjp"] = (norms.group_norm_vjp_p, (G, X, None), GROUPS)
+for name in ("swiglu", "geglu", "geglu_tanh", "reglu", "glu"):
+    primitive = getattr(activations, f"{name}_p")
+    CASES[name] = (primitive, (X, G), {})
+    with mt.cost() as seen:
+        mt.vjp(lambda x, y, p=primitive: bind(p, x, y), X, G)[1](G)
+    assert set(seen.by_primitive) == {name, f"{name}_vjp"}
+    CASES[f"{name}_vjp"] = (getattr(activations, f"{name}_vjp_p"), (G, X, G), {})
+for name in ("silu", "gelu", "gelu_tanh", "squared_relu"):
     primitive = getattr(activations, f"{name}_p")
     CASES[name] = (primitive, (X,), {})
     with mt.cost() as seen:

@@ -1,4 +1,4 @@
-"""SGD and AdamW against their update rules, one number at a time; groups, state, messages."""
+"""SGD, AdamW and Lion against their update rules, one number at a time; groups, state, messages."""
 
 import math
 
@@ -55,19 +55,39 @@ def test_adamw_transcription(seed, decay):
             assert math.isclose(path[t, i], p, rel_tol=1e-11, abs_tol=1e-13)
 
 
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1]))
+def test_lion_transcription(seed, decay):
+    rng = np.random.default_rng(seed)
+    gradients, start = rng.standard_normal((6, 3)), rng.standard_normal(3)
+    path = run(lambda ps: optim.Lion(ps, 0.1, betas=(0.8, 0.95), weight_decay=decay), gradients, start)
+    for i in range(3):
+        p, m = start[i], 0.0
+        for t in range(6):
+            p -= 0.1 * decay * p
+            p -= math.copysign(0.1, 0.8 * m + 0.2 * gradients[t, i])
+            m = 0.95 * m + 0.05 * gradients[t, i]
+            assert math.isclose(path[t, i], p, rel_tol=1e-12, abs_tol=1e-14)
+
+
+def test_lion_stands_still_where_nothing_ever_pulled():
+    path = run(optim.Lion, [[0.0, 1e-30, -5.0]], np.zeros(3))
+    np.testing.assert_array_equal(path[0], [0, -1e-4, 1e-4])
+
+
 def test_first_step_of_adamw_is_lr_times_the_sign():
     path = run(lambda ps: optim.AdamW(ps, 0.01, weight_decay=0.0), [[5.0, -1e-3, 0.0]], np.zeros(3))
     np.testing.assert_allclose(path[0], [-0.01, 0.01, 0.0], rtol=1e-4)
 
 
 def make(kind, params, **options):
-    return optim.SGD(params, 0.1, momentum=0.9, **options) if kind == "SGD" else optim.AdamW(params, 0.1, **options)
+    more = {"momentum": 0.9} if kind == "SGD" else {}
+    return getattr(optim, kind)(params, 0.1, **more, **options)
 
 
-BOTH = pytest.mark.parametrize("kind", ["SGD", "AdamW"])
+ALL = pytest.mark.parametrize("kind", ["SGD", "AdamW", "Lion"])
 
 
-@BOTH
+@ALL
 def test_updates_in_place_in_its_own_dtype(kind):
     p = nn.Parameter(np.ones(4), dtype="float32")
     array, g = p.data, mt.tensor(np.arange(4.0), dtype="float32")
@@ -85,7 +105,7 @@ def test_updates_in_place_in_its_own_dtype(kind):
     mt.sum(p * p).backward()
 
 
-@BOTH
+@ALL
 def test_shared_gradients_are_not_changed(kind):
     """The gradients of a and b in a + b are one array."""
     a, b = nn.Parameter(np.ones(3)), nn.Parameter(np.full(3, 2.0))
@@ -102,7 +122,7 @@ def test_shared_gradients_are_not_changed(kind):
     assert b.grad is None
 
 
-@BOTH
+@ALL
 def test_complex_parameters_are_pairs_of_reals(kind):
     rng = np.random.default_rng(0)
     start = np.asfortranarray(rng.standard_normal((3, 2)) + 1j * rng.standard_normal((3, 2)))
@@ -113,7 +133,7 @@ def test_complex_parameters_are_pairs_of_reals(kind):
     np.testing.assert_array_equal(np.stack([path.real, path.imag], -1), expected)
 
 
-@BOTH
+@ALL
 def test_groups(kind):
     a, b = nn.Parameter(np.ones(2)), nn.Parameter(np.ones(2))
     optimizer = make(kind, [{"params": [a], "lr": 0.0}, {"params": b}])
@@ -124,7 +144,7 @@ def test_groups(kind):
     assert (b.data != 1).all()
 
 
-@BOTH
+@ALL
 def test_state_continues_exactly(kind):
     rng = np.random.default_rng(1)
     gradients = rng.standard_normal((8, 3))
@@ -167,6 +187,8 @@ def test_wrong_calls():
         optim.AdamW([p], betas=(0.9, 1.0))
     with pytest.raises(ValueError, match="betas must be two numbers"):
         optim.AdamW([p], betas=0.9)
+    with pytest.raises(ValueError, match=r"Lion: betas must be two numbers in \[0, 1\), got \(1.0, 0.9\)"):
+        optim.Lion([p], betas=(1.0, 0.9))
     with pytest.raises(ValueError, match="eps must be a number"):
         optim.AdamW([p], eps=math.nan)
     with pytest.raises(ValueError, match="nesterov needs a momentum"):

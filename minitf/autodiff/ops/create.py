@@ -60,7 +60,9 @@ def arange(*bounds: float, dtype: Any = None) -> Tensor:
 
 def linspace(start: float, stop: float, num: int, dtype: Any = None) -> Tensor:
     """``num`` equally spaced values, both ends included."""
-    return plain(np.linspace(start, stop, *_sizes("linspace", num)).astype(_dtype(dtype)))
+    if isinstance(num, bool) or not isinstance(num, (int, np.integer)) or num < 0:
+        raise ValueError(f"linspace: num must be an integer of at least 0, got {num!r}")
+    return plain(np.linspace(start, stop, num).astype(_dtype(dtype)))
 
 
 def eye(n: int, m: int | None = None, dtype: Any = None) -> Tensor:
