@@ -321,8 +321,8 @@ def _kind_of(dtype: Any) -> str:
 def _refuse_unknown(title: str, given: Iterable[str], known: Iterable[str]) -> None:
     for name in given:
         if name not in known:
-            hint = did_you_mean(name, known)
-            raise TypeError(f"{title}: there is no argument {name!r}{hint or '; there are ' + ', '.join(known)}")
+            hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+            raise TypeError(f"{title}() got an unexpected keyword argument {name!r}{hint}")
 
 
 def _refuse_dtype(title: str, check: Check, dtype: Any) -> None:

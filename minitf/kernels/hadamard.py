@@ -43,7 +43,8 @@ def _transform_rows(start, stop, x, factor, out):
             _stage(here, there[:half], there[half:])
             here, there = there, here
             length *= 2
-        out[i] = here
+        for j in range(n):
+            out[i, j] = here[j]
 
 
 @jit
@@ -144,5 +145,5 @@ def lsh_buckets_twin(x: np.ndarray, rotations: np.ndarray) -> np.ndarray:
 
 
 def sign_hashes_twin(x: np.ndarray, planes: np.ndarray) -> np.ndarray:
-    positive = _projected("sign_hashes", x, planes) >= 0
-    return np.sum(positive * np.uint64(2) ** np.arange(planes.shape[1], dtype=np.uint64), axis=-1, dtype=np.uint64)
+    bits = (_projected("sign_hashes", x, planes) >= 0).astype(np.uint64)
+    return bits @ (np.uint64(1) << np.arange(planes.shape[1], dtype=np.uint64))

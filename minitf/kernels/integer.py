@@ -102,8 +102,10 @@ def int_matmul(x: np.ndarray, w: np.ndarray, *, threads: int) -> np.ndarray:
     _checked("int_matmul", x, w)
     M, K, N = *x.shape, w.shape[1]
     if K > LONGEST:
-        parts = (slice(k, k + LONGEST) for k in range(0, K, LONGEST))
-        return sum(int_matmul(x[:, part], w[part], threads=threads).astype(np.int64) for part in parts)
+        total = np.zeros((M, N), np.int64)
+        for k in range(0, K, LONGEST):
+            total += int_matmul(x[:, k : k + LONGEST], w[k : k + LONGEST], threads=threads)
+        return total
     out = np.empty((M, N), np.int32)
     over_rows(_int_tiles, _tiles(M, N), np.ascontiguousarray(x), np.ascontiguousarray(w), out, threads=threads)
     return out
@@ -200,8 +202,10 @@ def int_matmul_twin(x: np.ndarray, w: np.ndarray) -> np.ndarray:
 def scaled_int_matmul_twin(x: np.ndarray, w: np.ndarray, x_scale: np.ndarray, w_scale: np.ndarray) -> np.ndarray:
     slices = max(x_scale.shape[1], w_scale.shape[0])
     x_scale, w_scale = _each(x_scale, len(x), slices), _each(w_scale, slices, w.shape[1])
-    parts = zip(np.split(x, slices, 1), np.split(w, slices), x_scale.T, w_scale, strict=True)
-    return sum(int_matmul_twin(a, b).astype(x_scale.dtype) * np.outer(s, t) for a, b, s, t in parts)
+    out = np.zeros((len(x), w.shape[1]), x_scale.dtype)
+    for a, b, s, t in zip(np.split(x, slices, 1), np.split(w, slices), x_scale.T, w_scale, strict=True):
+        out += int_matmul_twin(a, b).astype(out.dtype) * np.outer(s, t)
+    return out
 
 
 def quantize_blocks_twin(x: np.ndarray, *, block: int = 256) -> tuple[np.ndarray, np.ndarray]:

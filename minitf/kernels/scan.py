@@ -89,7 +89,7 @@ def linear_recurrence(
 
     reverse: time runs backwards, h_t = a_t h_{t+1} + b_t, and h0 is the state behind the last step.
     chunk: cut time into chunks of this length, find what each does to a state, and then compute all of them side by
-        side: twice the work, and parallel in time. Rounds differently from None, which goes step by step.
+        side: 5/2 of the work, and parallel in time. Rounds differently from None, which goes step by step.
     """
     a, b, h0 = (np.ascontiguousarray(x) for x in (a, b, h0))
     (B, T, P), blocks = a.shape, _blocks(a.shape[2])
@@ -138,7 +138,7 @@ def _scan_rows(start, stop, u, dt, A, B, C, D, h0, y, h):
             _advance(x, dt[i, t, lo:hi], rates, B[i, t], state, drive, decay, after)
             state, after = after, state
             out[:] = 0
-            for p in range(min(hi, D.size) - lo):
+            for p in range(min(hi, D.size) - lo):  # none if there is no D
                 out[p] = D[lo + p] * x[p]
             for n in range(N):
                 c = C[i, t, n]
@@ -248,14 +248,12 @@ def selective_scan_vjp(
     skip = D is not None
     u, dt, A, B, C, D, h0 = _arranged(u, dt, A, B, C, D, h0)
     gy, gh = np.ascontiguousarray(gy), np.ascontiguousarray(np.swapaxes(gh, 1, 2))
-    (samples, T, P), N = u.shape, len(A)
+    samples, T, P = u.shape
     gu, gdt, gh0, gA = np.empty_like(u), np.empty_like(u), np.empty_like(h0), np.empty_like(h0)
     gB, gC = (np.empty((_blocks(P), *B.shape), u.dtype) for _ in range(2))
     gD = np.zeros((samples, P), u.dtype)
-    length = segment_length(T)
-    _over_blocks(
-        _scan_vjp_rows, u, dt, A, B, C, D, h0, gy, gh, length, gu, gdt, gA, gB, gC, gD, gh0, threads=threads
-    )  # fmt: skip
+    outs = gu, gdt, gA, gB, gC, gD, gh0
+    _over_blocks(_scan_vjp_rows, u, dt, A, B, C, D, h0, gy, gh, segment_length(T), *outs, threads=threads)
     gradients = gu, gdt, gA.sum(axis=0).T, gB.sum(axis=0), gC.sum(axis=0), np.swapaxes(gh0, 1, 2)
     return (*gradients, gD.sum(axis=0)) if skip else gradients
 
@@ -266,7 +264,9 @@ def _arranged(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, h0: Any) -> list[
     return [np.ascontiguousarray(x) for x in (u, dt, A.T, B, C, D, np.swapaxes(h0, 1, 2))]
 
 
-def _over_blocks(kernel: Callable[..., None], u: np.ndarray, dt: np.ndarray, A: np.ndarray, *rest: Any, threads: int) -> None:
+def _over_blocks(
+    kernel: Callable[..., None], u: np.ndarray, dt: np.ndarray, A: np.ndarray, *rest: Any, threads: int
+) -> None:
     (samples, T, P), N = u.shape, len(A)
     least = 1 + WORTH // (T * N * min(BLOCK, P) + 1)
     over_rows(kernel, samples * _blocks(P), u, dt, A, *rest, threads=threads, least=least)

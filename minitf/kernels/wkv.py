@@ -23,7 +23,6 @@ from minitf.kernels.elementary import exp
 from minitf.kernels.pool import over_rows
 from minitf.kernels.scan import BLOCK, WORTH, copy_state, segment_length
 
-
 # -- version 4 --------------------------------------------------------------------------------------------------------
 # The state of a block is (3, width): a, b, p. Of e^{x-q} and e^{z-q} with q = max(x, z) one is 1, so a pair of them takes
 # one exponential.
@@ -220,11 +219,11 @@ def _retreat_head(r, k, v, w, u, gy, before, g, gr, gk, gv, gw, gu):
 
 
 @jit
-def _wkv6_rows(start, stop, u, r, k, v, w, S, y):
-    # r, k, w (rows, T, E), v, y (rows, T, M), u (H, E); the state S (rows, E, M) is changed in place
+def _wkv6_rows(start, stop, r, k, v, w, u, S, y):
+    # r, k, w (rows, T, E), v, y (rows, T, M), u (rows, E); the state S (rows, E, M) is changed in place
     for row in range(start, stop):
         for t in range(r.shape[1]):
-            _advance_head(r[row, t], k[row, t], v[row, t], w[row, t], u[row % u.shape[0]], S[row], y[row, t])
+            _advance_head(r[row, t], k[row, t], v[row, t], w[row, t], u[row], S[row], y[row, t])
 
 
 @jit
@@ -238,7 +237,7 @@ def _walk_head(first, count, k, v, w, states):
 
 
 @jit
-def _wkv6_vjp_rows(start, stop, length, u, r, k, v, w, gy, S, gr, gk, gv, gw, gu, g):
+def _wkv6_vjp_rows(start, stop, length, r, k, v, w, u, S, gy, gr, gk, gv, gw, gu, g):
     # S (rows, E, M) is the state in front, g the cotangent of the last state, and in the end that of S; gu (rows, E)
     T = r.shape[1]
     segments = -(-T // length)
@@ -257,7 +256,7 @@ def _wkv6_vjp_rows(start, stop, length, u, r, k, v, w, gy, S, gr, gk, gv, gw, gu
             for n in range(count - 1, -1, -1):
                 t = s * length + n
                 _retreat_head(
-                    r[row, t], k[row, t], v[row, t], w[row, t], u[row % u.shape[0]], gy[row, t], states[n], g[row],
+                    r[row, t], k[row, t], v[row, t], w[row, t], u[row], gy[row, t], states[n], g[row],
                     gr[row, t], gk[row, t], gv[row, t], gw[row, t], gu[row],
                 )  # fmt: skip
 
@@ -267,7 +266,8 @@ def wkv6(
 ) -> tuple[np.ndarray, np.ndarray]:
     """y (B, H, T, M) and the last state, from r, k, w (B, H, T, E), v (B, H, T, M), u (H, E), state S (B, H, E, M)."""
     y, last = np.empty_like(v, order="C"), np.array(S, order="C")
-    _over_heads(_wkv6_rows, (), u, r, k, v, w, last, y, threads=threads)
+    rows = _heads(r, k, v, w, np.broadcast_to(u, S.shape[:3]), last, y)
+    over_rows(_wkv6_rows, len(last) * len(u), *rows, threads=threads, least=_least(r, v))
     return y, last
 
 
@@ -277,17 +277,19 @@ def wkv6_vjp(
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The cotangents of r, k, v, w, u and S from those of y and of the last state."""
     gr, gk, gv, gw = (np.empty_like(x, order="C") for x in (r, k, v, w))
-    gu, g = np.zeros((*S.shape[:2], S.shape[2]), u.dtype), np.array(gS, order="C")
-    _over_heads(_wkv6_vjp_rows, (segment_length(r.shape[2]),), u, r, k, v, w, gy, S, gr, gk, gv, gw, gu, g, threads=threads)
+    gu, g, length = np.zeros(S.shape[:3], u.dtype), np.array(gS, order="C"), segment_length(r.shape[2])
+    rows = _heads(r, k, v, w, np.broadcast_to(u, S.shape[:3]), S, gy, gr, gk, gv, gw, gu, g)
+    over_rows(_wkv6_vjp_rows, len(S) * len(u), length, *rows, threads=threads, least=_least(r, v))
     return gr, gk, gv, gw, gu.sum(axis=0), g
 
 
-def _over_heads(kernel: Any, options: tuple[int, ...], u: np.ndarray, r: np.ndarray, k: np.ndarray, v: np.ndarray, *rest: Any, threads: int) -> None:
-    """``kernel`` with the axes (B, H) of all arrays but u (H, E) as one axis of rows."""
-    B, H, T, E = r.shape
-    arrays = [np.ascontiguousarray(x).reshape(B * H, *x.shape[2:]) for x in (r, k, v, *rest)]
-    least = 1 + WORTH // (T * E * v.shape[3] + 1)
-    over_rows(kernel, B * H, *options, np.ascontiguousarray(u), *arrays, threads=threads, least=least)
+def _heads(*arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays with (B, H) as one axis; contiguous ones share their memory with the result."""
+    return [np.ascontiguousarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in arrays]
+
+
+def _least(r: np.ndarray, v: np.ndarray) -> int:
+    return 1 + WORTH // (r.shape[2] * r.shape[3] * v.shape[3] + 1)
 
 
 # -- twins ------------------------------------------------------------------------------------------------------------
@@ -316,7 +318,7 @@ def wkv4_vjp_twin(
     gy: np.ndarray, ga: np.ndarray, gb: np.ndarray, gp: np.ndarray,
     k: np.ndarray, v: np.ndarray, w: np.ndarray, u: np.ndarray, a: np.ndarray, b: np.ndarray, p: np.ndarray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
-    states = [(a, b, p)]
+    states: list[tuple[np.ndarray, ...]] = [(a, b, p)]
     for t in range(k.shape[1]):
         states.append(wkv4_twin(k[:, t : t + 1], v[:, t : t + 1], w, u, *states[t])[1:])
     gk, gv, gw, gu = (np.zeros_like(x) for x in (k, v, w, u))

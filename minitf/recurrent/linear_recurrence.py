@@ -76,7 +76,7 @@ def _chunked(a: Any, b: Any, h0: Any, reverse: bool, chunk: int) -> Tensor:
     rest = ((0, 0), (0, chunks * chunk - T), (0, 0))  # steps that change nothing
     a, b = (mt.reshape(x, (B * chunks, chunk, P)) for x in (mt.pad(a, rest, 1), mt.pad(b, rest)))
     decay, end = mt.prod(a, 1), _sequential(a, b, mt.zeros((B * chunks, P), a.dtype))[:, -1]
-    ends = _sequential(*(mt.reshape(x, (B, chunks, P)) for x in (decay, end)), h0)
+    ends = _sequential(mt.reshape(decay, (B, chunks, P)), mt.reshape(end, (B, chunks, P)), h0)
     starts = _before(ends, h0, False)
     h = _sequential(a, b, mt.reshape(starts, (B * chunks, P)))
     return mt.reshape(h, (B, chunks * chunk, P))[:, :T]

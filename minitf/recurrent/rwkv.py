@@ -94,7 +94,6 @@ wkv4_vjp_p = Primitive(
 defvjp_all(wkv4_p, lambda g, out, *arrays: bind(wkv4_vjp_p, *g, *arrays), saves=tuple(range(7)))
 
 
-
 def _wkv4_vjp_cost(out: Any, gy: np.ndarray, *rest: Any) -> tuple[int, int]:
     B, T, C = gy.shape
     return B * C * (51 * T + 10 * steps_repeated(T)), 0
@@ -181,7 +180,6 @@ wkv6_vjp_p = Primitive(
     decomposition=lambda gy, gS, *arrays: mt.vjp(_sequential6, *arrays)[1]((gy, gS)),
 )
 defvjp_all(wkv6_p, lambda g, out, *arrays: bind(wkv6_vjp_p, *g, *arrays), saves=tuple(range(6)))
-
 
 
 def _wkv6_cost(out: Any, r: np.ndarray, k: Any, v: np.ndarray, *rest: Any) -> tuple[int, int]:

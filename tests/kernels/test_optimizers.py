@@ -12,7 +12,7 @@ from minitf.kernels import optimizers as kernels
 
 #: the kernel's options and how many arrays of state a parameter has
 RULES = {
-    "adamw": (2, {"lr": 0.01, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.1}),
+    "adamw": (2, {"lr": 0.01, "betas": (0.9, 0.999), "eps": 1e-6, "weight_decay": 0.1}),
     "lion": (1, {"lr": 0.01, "betas": (0.9, 0.99), "weight_decay": 0.1}),
     "sgd": (0, {"lr": 0.01, "momentum": 0.0, "nesterov": False, "weight_decay": 0.1}),
     "momentum": (1, {"lr": 0.01, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0}),

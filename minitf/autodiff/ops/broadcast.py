@@ -73,10 +73,10 @@ def sum(x: ArrayLike, axis: Axes = None, keepdims: bool = False) -> Tensor:  # N
     return bind(sum_p, x, axis=normalize_axes("sum", axis, x.ndim), keepdims=keepdims)
 
 
-def broadcast_to(x: ArrayLike, shape: Sequence[int]) -> Tensor:
+def broadcast_to(x: ArrayLike, shape: int | Sequence[int]) -> Tensor:
     """``x`` repeated along new and size-1 axes to ``shape``; a view."""
     x = as_tensor(x)
-    shape = tuple(shape)
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if x.shape == shape:
         return x
     if not fits_into(x.shape, shape):
@@ -110,7 +110,7 @@ deflinear(reshape_p, lambda g, out, x, shape: reshape(g, x.shape))
 def reshape(x: ArrayLike, shape: int | Sequence[int]) -> Tensor:
     """``x`` in row-major order under another shape; one entry may be -1."""
     x = as_tensor(x)
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
+    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
     if x.shape == shape:
         return x
     if -1 in shape:

@@ -242,6 +242,8 @@ def _path(work: list[tuple[Tensor, str]], output: str) -> list[tuple[int, ...]]:
 def tensordot(x: ArrayLike, y: ArrayLike, axes: int = 2) -> Tensor:
     """The last ``axes`` axes of ``x`` contracted with the first ``axes`` of ``y``."""
     x, y = as_tensor(x), as_tensor(y)
+    if not isinstance(axes, (int, np.integer)) or axes < 0:
+        raise ShapeError(f"tensordot: axes is how many axes to contract, got {axes!r}; for any others use einsum")
     if axes > min(x.ndim, y.ndim) or x.shape[x.ndim - axes :] != y.shape[:axes]:
         raise ShapeError(f"tensordot: the last {axes} axes of {x.shape} must equal the first {axes} of {y.shape}")
     inner = math.prod(y.shape[:axes])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.dtypes import is_inexact, promote
-from minitf.autodiff.errors import describe
+from minitf.autodiff.errors import ShapeError, describe, fits_into
 from minitf.autodiff.ops.broadcast import astype, broadcast_to, conj, real, unbroadcast
 from minitf.autodiff.rules import defcost, defjvp, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
@@ -32,11 +32,12 @@ def _flops(count: int) -> Callable[..., Any]:
     return lambda out, *args, **params: (count * out.size, 0)
 
 
+_SCALARS = frozenset((bool, int, float, complex))
+
+
 def _operand(x: Any) -> Any:
     """Python scalars stay as they are (they are weak in promotion); everything else becomes a Tensor."""
-    if isinstance(x, Tensor):
-        return x
-    return x if isinstance(x, (int, float, complex)) and not isinstance(x, np.generic) else as_tensor(x)
+    return x if type(x) in _SCALARS else as_tensor(x)
 
 
 def _binary(name: str, ufunc: Callable[..., Any], doc: str) -> tuple[Primitive, Callable[..., Tensor]]:
@@ -365,7 +366,15 @@ def _share(x: Any, out: Tensor) -> Tensor:
 def straight_through(y: ArrayLike, x: ArrayLike, mask: ArrayLike | None = None) -> Tensor:
     """The value of ``y`` with the gradient sent to ``x`` (times the boolean ``mask``, if given)."""
     x, y = as_tensor(x), as_tensor(y)
-    return bind(straight_through_p, x, plain(y.data), mask=None if mask is None else as_tensor(mask).data)
+    if y.shape != x.shape:
+        raise ShapeError(f"straight_through: the value {y.shape} and what gets its gradient {x.shape} differ in shape")
+    if mask is not None:
+        mask = as_tensor(mask).data
+        if mask.dtype != np.bool_:
+            raise TypeError(f"straight_through: the mask must be boolean, got {mask.dtype}")
+        if not fits_into(mask.shape, x.shape):
+            raise ShapeError(f"straight_through: the mask {mask.shape} does not broadcast to {x.shape}")
+    return bind(straight_through_p, x, plain(y.data), mask=mask)
 
 
 def _masked(g: Tensor, mask: np.ndarray | None) -> Tensor:
@@ -373,8 +382,6 @@ def _masked(g: Tensor, mask: np.ndarray | None) -> Tensor:
 
 
 def _straight_through(x: np.ndarray, y: np.ndarray, mask: Any) -> np.ndarray:
-    if x.shape != y.shape:
-        raise ValueError(f"the value has shape {y.shape}, the argument that gets its gradient {x.shape}")
     return y if y.dtype == x.dtype else y.astype(x.dtype)
 
 

@@ -1,4 +1,7 @@
-"""Sorting and choosing by size: permutations are constants, values are gathered. Ties go to the lowest index."""
+"""Sorting and choosing by size: permutations are constants, values are gathered.
+
+Ties go to the lowest index; NaN counts as the largest, as in NumPy.
+"""
 
 from __future__ import annotations
 

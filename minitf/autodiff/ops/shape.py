@@ -57,7 +57,7 @@ def moveaxis(x: ArrayLike, source: int | Sequence[int], destination: int | Seque
 def expand_dims(x: ArrayLike, axis: int | Sequence[int]) -> Tensor:
     """New axes of size 1 at the given positions of the result."""
     x = as_tensor(x)
-    count = 1 if isinstance(axis, int) else len(axis)
+    count = 1 if isinstance(axis, (int, np.integer)) else len(axis)
     axes = normalize_axes("expand_dims", axis, x.ndim + count)
     sizes = iter(x.shape)
     return reshape(x, tuple(1 if i in axes else next(sizes) for i in range(x.ndim + count)))
@@ -130,7 +130,7 @@ def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list[Te
     x = as_tensor(x)
     (axis,) = normalize_axes("split", axis, x.ndim)
     length = x.shape[axis]
-    if isinstance(sections, int):
+    if isinstance(sections, (int, np.integer)):
         if sections < 1 or length % sections:
             raise ShapeError(f"split: axis {axis} of size {length} does not divide into {sections} equal parts")
         cuts = list(range(0, length + 1, length // sections)) if length else [0] * (sections + 1)
@@ -185,8 +185,8 @@ def roll(x: ArrayLike, shift: int | Sequence[int], axis: int | Sequence[int] | N
     x = as_tensor(x)
     if axis is None:
         return reshape(roll(ravel(x), shift, 0), x.shape)
-    axes = (axis,) if isinstance(axis, int) else tuple(axis)
-    shifts = (shift,) * len(axes) if isinstance(shift, int) else tuple(shift)
+    axes = (axis,) if isinstance(axis, (int, np.integer)) else tuple(axis)
+    shifts = (shift,) * len(axes) if isinstance(shift, (int, np.integer)) else tuple(shift)
     if len(shifts) != len(axes):
         raise ShapeError(f"roll: {len(shifts)} shifts for {len(axes)} axes")
     for a in axes:
@@ -200,7 +200,7 @@ def repeat(x: ArrayLike, repeats: int, axis: int | None = None) -> Tensor:
     if axis is None:
         return repeat(ravel(x), repeats, 0)
     (axis,) = normalize_axes("repeat", axis, x.ndim)
-    if not isinstance(repeats, int) or repeats < 0:
+    if not isinstance(repeats, (int, np.integer)) or repeats < 0:
         raise ShapeError(f"repeat: repeats must be a non-negative integer, got {repeats!r}")
     wide = (*x.shape[: axis + 1], repeats, *x.shape[axis + 1 :])
     flat = (*x.shape[:axis], x.shape[axis] * repeats, *x.shape[axis + 1 :])
@@ -210,7 +210,7 @@ def repeat(x: ArrayLike, repeats: int, axis: int | None = None) -> Tensor:
 def tile(x: ArrayLike, reps: int | Sequence[int]) -> Tensor:
     """``x`` repeated whole, ``reps`` times along each axis (NumPy's meaning)."""
     x = as_tensor(x)
-    counts = (reps,) if isinstance(reps, int) else tuple(reps)
+    counts = (reps,) if isinstance(reps, (int, np.integer)) else tuple(reps)
     ndim = max(x.ndim, len(counts))
     counts = (1,) * (ndim - len(counts)) + counts
     shape = (1,) * (ndim - x.ndim) + x.shape
