@@ -69,7 +69,7 @@ def scaled_dot_product_attention(
     bias: Float[Tensor, "..."] | None = None,
     causal: bool = False,
     window: int | None = None,
-    scale: float | None = None,
+    scale: float | Tensor | None = None,
     softcap: float | None = None,
     normalizer: str | Normalizer = "softmax",
     return_weights: bool = False,
@@ -81,7 +81,7 @@ def scaled_dot_product_attention(
     mask: boolean, True = may attend, broadcast against (*, H, T, S).
     bias: added to the scaled logits, before ``softcap`` and ``mask``.
     causal, window: see ``band``; on top of ``mask``.
-    scale: default E**-0.5.
+    scale: a number, or an array that broadcasts against q, such as (H, 1, 1); default E**-0.5.
     softcap: logits become softcap * tanh(logits / softcap).
     normalizer: "softmax", or a function (logits, mask or None) -> weights.
     return_weights: return (out, weights) with weights (*, H, T, S).
@@ -93,8 +93,9 @@ def scaled_dot_product_attention(
     T, S, E = q.shape[-2], k.shape[-2], q.shape[-1]
     if softcap is not None and not softcap > 0:
         raise ValueError(f"scaled_dot_product_attention: softcap must be positive or None, got {softcap!r}")
-    scale = float(E) ** -0.5 if scale is None else scale
-    if isinstance(scale, (Tensor, np.ndarray)):  # a learned temperature, of every head perhaps
+    if scale is None:
+        scale = float(E**-0.5)
+    elif isinstance(scale, (Tensor, np.ndarray)):  # a learned temperature, of every head perhaps
         q, scale = q * scale, 1.0
     lead = np.broadcast_shapes(*(x.shape[:-3] for x in (q, k, v))) if q.ndim > 2 else ()
     shape = (*lead, *q.shape[-3:-2], T, S)
