@@ -33,7 +33,9 @@ def to_numpy(data: Any) -> np.ndarray:
 def _from_sequence(data: Any) -> np.ndarray:
     """Nested lists and tuples of numbers and arrays."""
     if any(getattr(getattr(part, "trace", None), "active", False) for part in data):
-        raise TypeError("tensor: a list of Tensors that are being differentiated would lose their derivative; use mt.stack")
+        raise TypeError(
+            "tensor: a list of Tensors that are being differentiated would lose their derivative; use mt.stack"
+        )
     parts = [to_numpy(part) if hasattr(part, "__array__") or isinstance(part, (list, tuple)) else part for part in data]
     try:
         return np.asarray(parts)

@@ -95,7 +95,7 @@ def matmul(x: np.ndarray, data: np.ndarray, indices: np.ndarray, indptr: np.ndar
     """
     _, r, c = data.shape
     K = x.shape[1]
-    indices, indptr = _checked_blocks("matmul", indices, indptr, K, r)
+    indices, indptr = _pattern("matmul", indices, indptr, K, r)
     if len(data) != indices.size:
         raise ValueError(f"matmul: {len(data)} blocks of data for {indices.size} indices")
     dtype = _summed(data, x)
@@ -120,7 +120,7 @@ def sampled(
     Raises ValueError if x, g and the pattern do not fit each other.
     """
     r, c = block
-    indices, indptr = _checked_blocks("sampled", indices, indptr, x.shape[1], r)
+    indices, indptr = _pattern("sampled", indices, indptr, x.shape[1], r)
     if len(x) != len(g) or g.shape[1] != (indptr.size - 1) * c:
         raise ValueError(f"sampled: x {x.shape}, g {g.shape} and {indptr.size - 1} columns of {block} do not fit")
     out = np.empty((indices.size, r, c), x.dtype)
@@ -153,7 +153,7 @@ def nm_matmul(x: np.ndarray, data: np.ndarray, positions: np.ndarray, *, n: int,
 # -- the formats --------------------------------------------------------------------------------------------------
 
 
-def _checked_blocks(what: str, indices: np.ndarray, indptr: np.ndarray, K: int, r: int) -> tuple[np.ndarray, np.ndarray]:
+def _pattern(what: str, indices: np.ndarray, indptr: np.ndarray, K: int, r: int) -> tuple[np.ndarray, np.ndarray]:
     if K % r:
         raise ValueError(f"{what}: blocks of {r} rows do not divide {K} inputs")
     return csr.checked_pattern(what, indices, indptr, K // r)

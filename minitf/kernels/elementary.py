@@ -4,180 +4,197 @@ A library's ``exp`` is a call that no loop can be vectorized around. Here the ar
 a polynomial does the rest, with nothing but additions, multiplications and integer arithmetic on the exponent:
 
     exp(x) = 2^n exp(r),    n = round(x / ln 2),    r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2]
-
-NaN stays NaN, overflow is infinite, underflow gradual.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from minitf.kernels.compile import ByDtype, jit
 
+_f, _i, _u = np.float32, np.int32, np.uint32
+
+
+def _float32(*coefficients: float) -> tuple[Any, ...]:
+    return tuple(np.float32(c) for c in coefficients)
+
+
 LOG2_E = np.float32(1.4426950408889634)
 # ln 2 in two parts; n times the first is exact.
-LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.1219444005469058e-4)
+
+EXP_32 = _float32(0.5, 0.1666666716337204, 0.041666463017463684, 0.00833331048488617, 0.0013933731243014336,
+                  0.000198910798644647)  # fmt: skip
+LOG_32 = _float32(0.3333333134651184, -0.2499999701976776, 0.20000715553760529, -0.1666780263185501, 0.14249058067798615,
+                  -0.12425687164068222, 0.11685419827699661, -0.11479733884334564, 0.06971611827611923)  # fmt: skip
+TANH_32 = _float32(-0.3333333134651184, 0.13333113491535187, -0.05390942841768265, 0.021309388801455498,
+                   -0.00661022774875164)  # fmt: skip
+ERF_32 = _float32(0.12837916612625122, -0.3761262595653534, 0.11283594369888306, -0.02685421146452427,
+                  0.005189087241888046, -0.000801686430349946, 7.875874871388078e-05)  # fmt: skip
+ERFC_32 = _float32(-0.00034092654823325574, 1.1303210258483887, 0.6316697597503662, 0.11023420840501785,
+                   -0.026513073593378067, 0.004793608095496893, -0.000604437489528209, 4.700934368884191e-05,
+                   -1.6876732615855872e-06)  # fmt: skip
+
 SIGN_AND_REST_32 = np.int32(0x7FFFFFFF)
 SIGN_AND_REST_64 = np.int64(0x7FFFFFFFFFFFFFFF)
 
 
 @jit
+def polynomial(x, coefficients):
+    """The sum of coefficients[k] x^k."""
+    total = coefficients[len(coefficients) - 1]
+    for k in range(len(coefficients) - 2, -1, -1):
+        total = total * x + coefficients[k]
+    return total
+
+
+@jit
+def _power_of_two_float32(n):
+    """2^(n - 127), n in 1..254."""
+    return _u(_u(n) << _u(23)).view(np.float32)
+
+
+@jit
 def exp_float32(x):
-    """exp(x) within 1 unit in the last place."""
-    y = min(max(x, np.float32(-104.0)), np.float32(89.0))
-    n = np.float32(np.rint(y * LOG2_E))
-    r = y - n * LN2_HIGH
-    r = r - n * LN2_LOW
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = (p * r) * r + r + np.float32(1.0)
+    """exp(x) within 0.73 units in the last place."""
+    y = min(max(x, _f(-104)), _f(89))
+    n = np.rint(y * LOG2_E)
+    high, low = y - n * LN2_HIGH, n * LN2_LOW
+    r = high - low
+    total = _f(1) + high
+    p = total + (((_f(1) - total) + high - low) + r * r * polynomial(r, EXP_32))
     # 2^n as a product of two powers, so that subnormal results are rounded once
-    whole = np.int32(n)
-    half = np.int32(whole >> np.int32(1))
-    p = p * _power_of_two(half) * _power_of_two(np.int32(whole - half))
+    exponent = _u(_i(n) + _i(254))
+    half = _u(exponent >> _u(1))
+    p = p * _power_of_two_float32(half) * _power_of_two_float32(_u(exponent - half))
     return p if x == x else x
 
 
 @jit
-def _power_of_two(n):
-    return np.int32(np.int32(n + np.int32(127)) << np.int32(23)).view(np.float32)
+def expm1_float32(x):
+    """exp(x) - 1 within 1.0 units in the last place."""
+    y = min(max(x, _f(-18)), _f(89))
+    n = np.rint(y * LOG2_E)
+    high, low = y - n * LN2_HIGH, n * LN2_LOW
+    r = high - low
+    # half of everything, for 2^128 is no number
+    power = _power_of_two_float32(_i(n) + _i(126))
+    whole, part = power - _f(0.5), power * high
+    total = whole + part
+    p = total + (((whole - total) + part) + power * (r * r * polynomial(r, EXP_32) - low))
+    return p + p if abs(x) > _f(1e-30) else x
 
 
 @jit
-def exp_float64(x):
-    """The mathematical library's exp(x)."""
-    return math.exp(x)
+def tanh_float32(x):
+    """tanh(x) within 1.41 units in the last place."""
+    size = abs(x)
+    z = x * x
+    near = x + x * (z * polynomial(z, TANH_32))
+    far = _f(1) - _f(2) / (exp_float32(size + size) + _f(1))
+    return np.copysign(near if size < _f(0.55) else far, x)
 
 
-exp = ByDtype(exp_float32, exp_float64)
-
-
-# -- functions made of exp and polynomials ------------------------------------------------------------------------
-# Coefficients: least squares at 400 Chebyshev nodes in float64, weighted by the relative error of the function and
-# reweighted towards the smallest maximum (Lawson).
+@jit
+def log1p_float32(x):
+    """log(1 + x) within 0.86 units in the last place."""
+    y = _f(1) + x
+    bits = _f(y).view(np.int32)
+    n = _i(_i(bits - _i(0x3F3504F3)) >> _i(23))
+    back = y - _f(1)
+    lost = ((_f(1) - (y - back)) + (x - back)) * _power_of_two_float32(_i(127) - min(n, _i(126)))
+    high = _i(bits - _i(n << _i(23))).view(np.float32) - _f(1)
+    r = high + lost
+    lost = (high - r) + lost
+    power = _f(n)
+    p = r + (r * r * (r * polynomial(r, LOG_32) - _f(0.5)) + (lost + power * LN2_LOW)) + power * LN2_HIGH
+    p = p if x > -1 else _f(-np.inf) if x == -1 else _f(np.nan)
+    return p if abs(x) > _f(1e-30) and x < _f(np.inf) else x
 
 
 @jit
 def sigmoid_float32(x):
     """1 / (1 + exp(-x)) within 2.3 units in the last place."""
-    e = exp_float32(-abs(x))
-    return (np.float32(1.0) if x >= 0 else e) / (np.float32(1.0) + e)
-
-
-@jit
-def sigmoid_float64(x):
-    """1 / (1 + exp(-x)), from the mathematical library's exponential."""
-    e = math.exp(-abs(x))
-    return (1.0 if x >= 0 else e) / (1.0 + e)
-
-
-sigmoid = ByDtype(sigmoid_float32, sigmoid_float64)
-
-
-@jit
-def tanh_float32(x):
-    """tanh(x) within 1.3 units in the last place: an odd polynomial below 0.625, 1 - 2 / (1 + exp(2 |x|)) above."""
-    a = abs(x)
-    z = a * a
-    p = np.float32(2.1475368478e-03)
-    p = p * z + np.float32(-8.1826738438e-03)
-    p = p * z + np.float32(2.1702967100e-02)
-    p = p * z + np.float32(-5.3947204268e-02)
-    p = p * z + np.float32(1.3333209764e-01)
-    p = p * z + np.float32(-3.3333330907e-01)
-    near = a + a * (z * p)
-    far = np.float32(1.0) - np.float32(2.0) / (np.float32(1.0) + exp_float32(np.float32(2.0) * a))
-    return np.copysign(near if a < np.float32(0.625) else far, x)
-
-
-@jit
-def tanh_float64(x):
-    """The mathematical library's tanh(x)."""
-    return math.tanh(x)
-
-
-tanh = ByDtype(tanh_float32, tanh_float64)
-
-
-@jit
-def erf_float32(x):
-    """The error function within 2.2 units in the last place: x P(x²) below 1, 1 - exp(-Q(|x|)) above, 1 from 4 on."""
-    a = abs(x)
-    z = a * a
-    p = np.float32(-9.6415161340e-06)
-    p = p * z + np.float32(1.1256947929e-04)
-    p = p * z + np.float32(-8.4828288489e-04)
-    p = p * z + np.float32(5.2209454332e-03)
-    p = p * z + np.float32(-2.6865400042e-02)
-    p = p * z + np.float32(1.1283781974e-01)
-    p = p * z + np.float32(-3.7612638435e-01)
-    near = a * (p * z) + a * np.float32(1.1283791671)
-    b = min(a, np.float32(4.0))
-    q = np.float32(2.1496113953e-05)
-    q = q * b + np.float32(-4.3910637713e-04)
-    q = q * b + np.float32(4.1936111066e-03)
-    q = q * b + np.float32(-2.5178967851e-02)
-    q = q * b + np.float32(1.0837247866e-01)
-    q = q * b + np.float32(6.3326261213e-01)
-    q = q * b + np.float32(1.1295568304)
-    q = q * b + np.float32(-1.8344415318e-04)
-    far = np.float32(1.0) - exp_float32(-q)
-    y = np.copysign(near if a < np.float32(1.0) else far, x)
-    return y if x == x else x
-
-
-@jit
-def erf_float64(x):
-    """The mathematical library's erf(x)."""
-    return math.erf(x)
-
-
-erf = ByDtype(erf_float32, erf_float64)
+    t = exp_float32(-abs(x))
+    return (_f(1) if x >= 0 else t) / (_f(1) + t)
 
 
 @jit
 def log_float32(x):
-    """log(x) within 0.8 units in the last place: x = 2^n m with m in [sqrt(1/2), sqrt(2)), a polynomial in m - 1."""
-    y = x * np.float32(2.0**25) if x < np.float32(2.0**-126) else x  # subnormal numbers
-    bits = np.float32(y).view(np.int32)
-    n = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
-    m = np.int32(bits - np.int32(n << np.int32(23))).view(np.float32)
-    e = np.float32(n) - (np.float32(25.0) if x < np.float32(2.0**-126) else np.float32(0.0))
-    f = m - np.float32(1.0)
-    z = f * f
-    p = np.float32(6.7466013382e-02)
-    p = p * f + np.float32(-1.1675641364e-01)
-    p = p * f + np.float32(1.1888174627e-01)
-    p = p * f + np.float32(-1.2405591407e-01)
-    p = p * f + np.float32(1.4219550903e-01)
-    p = p * f + np.float32(-1.6667995668e-01)
-    p = p * f + np.float32(2.0002118733e-01)
-    p = p * f + np.float32(-2.5000009604e-01)
-    p = p * f + np.float32(3.3333312603e-01)
-    small = f * z * p + e * LN2_LOW
-    result = f + (small - np.float32(0.5) * z) + e * LN2_HIGH
-    if x == np.float32(np.inf) or x != x:
-        return x
-    if x > 0:
-        return result
-    return np.float32(-np.inf) if x == 0 else np.float32(np.nan)
+    """log(x) within 0.77 units in the last place."""
+    tiny = x < _f(1.1754943508222875e-38)
+    y = x * _f(8388608) if tiny else x
+    bits = _f(y).view(np.int32)
+    n = _i(_i(bits - _i(0x3F3504F3)) >> _i(23))
+    r = _i(bits - _i(n << _i(23))).view(np.float32) - _f(1)
+    power = _f(_i(n - _i(23)) if tiny else n)
+    p = r + (r * r * (r * polynomial(r, LOG_32) - _f(0.5)) + power * LN2_LOW) + power * LN2_HIGH
+    p = p if x > 0 else _f(-np.inf) if x == 0 else _f(np.nan)
+    return p if x < _f(np.inf) else x
+
+
+@jit
+def erf_float32(x):
+    """erf(x) within 0.92 units in the last place."""
+    size = abs(x)
+    near = x + x * polynomial(x * x, ERF_32)
+    far = _f(1) - exp_float32(-polynomial(min(size, _f(4)), ERFC_32))
+    return near if size < _f(1) else np.copysign(far, x)
+
+
+@jit
+def exp_float64(x):
+    """The mathematical library's."""
+    return math.exp(x)
+
+
+@jit
+def expm1_float64(x):
+    """The mathematical library's."""
+    return math.expm1(x)
+
+
+@jit
+def tanh_float64(x):
+    """The mathematical library's."""
+    return math.tanh(x)
+
+
+@jit
+def sigmoid_float64(x):
+    """The mathematical library's."""
+    t = math.exp(-abs(x))
+    return (1 if x >= 0 else t) / (1 + t)
 
 
 @jit
 def log_float64(x):
-    """The mathematical library's log(x)."""
-    if x > 0:
-        return math.log(x)
-    return -np.inf if x == 0 else np.nan
+    """The mathematical library's."""
+    return math.log(x)
 
 
+@jit
+def log1p_float64(x):
+    """The mathematical library's."""
+    return math.log1p(x)
+
+
+@jit
+def erf_float64(x):
+    """The mathematical library's."""
+    return math.erf(x)
+
+
+exp = ByDtype(exp_float32, exp_float64)
+expm1 = ByDtype(expm1_float32, expm1_float64)
+tanh = ByDtype(tanh_float32, tanh_float64)
+sigmoid = ByDtype(sigmoid_float32, sigmoid_float64)
 log = ByDtype(log_float32, log_float64)
+log1p = ByDtype(log1p_float32, log1p_float64)
+erf = ByDtype(erf_float32, erf_float64)
 
 
 # -- the largest of many ------------------------------------------------------------------------------------------

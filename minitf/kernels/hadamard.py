@@ -113,8 +113,10 @@ def sign_hashes(x: np.ndarray, planes: np.ndarray, *, threads: int) -> np.ndarra
     """For x (*, E) the bits [x . planes[:, j] >= 0], j-th lowest first, as one uint64 each: (*).
 
     planes: (E, bits). Two hashes differ in popcount(a ^ b) bits, on average angle / pi of them.
-    Raises ValueError if the widths differ or there are more than 64 planes.
+    Raises ValueError if the widths differ or there are no planes or more than 64.
     """
+    if planes.shape[-1] > 64:
+        raise ValueError(f"sign_hashes: a hash has at most 64 bits, got {planes.shape[-1]} planes")
     h = _projected("sign_hashes", x, planes)
     out = np.empty(h.shape[:-1], np.uint64)
     over_rows(_sign_rows, out.size, h.reshape(-1, h.shape[-1]), out.reshape(-1), threads=threads, least=WORTH // 64)
@@ -123,9 +125,8 @@ def sign_hashes(x: np.ndarray, planes: np.ndarray, *, threads: int) -> np.ndarra
 
 def _projected(what: str, x: np.ndarray, onto: np.ndarray) -> np.ndarray:
     """x (*, E) @ onto (E, *others): the one product, by BLAS, whose bits kernel and twin read."""
-    most = 64 if what == "sign_hashes" else math.inf
-    if x.shape[-1] != len(onto) or not 1 <= onto.shape[-1] <= most:
-        raise ValueError(f"{what}: x {x.shape} and directions {onto.shape} do not fit, or there are none or over {most}")
+    if x.shape[-1] != len(onto) or not onto.shape[-1]:
+        raise ValueError(f"{what}: x {x.shape} needs directions of its width and at least one, got {onto.shape}")
     flat = np.ascontiguousarray(x).reshape(-1, len(onto)) @ np.ascontiguousarray(onto, x.dtype).reshape(len(onto), -1)
     return flat.reshape(*x.shape[:-1], *onto.shape[1:])
 

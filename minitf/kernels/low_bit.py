@@ -98,7 +98,7 @@ def int4_matmul(x: np.ndarray, packed: np.ndarray, scale: np.ndarray, zero: np.n
     """
     (M, K), N, groups = x.shape, packed.shape[1], len(scale)
     if len(packed) != math.ceil(K / 2) or scale.shape[1] != N or not groups or K % groups:
-        raise ValueError(f"int4_matmul: x {x.shape}, packed {packed.shape} and scale {scale.shape} do not fit each other")
+        raise ValueError(f"int4_matmul: x {x.shape}, packed {packed.shape} and scale {scale.shape} do not fit")
     group = max(K // groups, 1)
     zero = np.ascontiguousarray(np.broadcast_to(zero, scale.shape), x.dtype)
     weights = np.ascontiguousarray(packed), np.ascontiguousarray(scale, x.dtype), zero, group

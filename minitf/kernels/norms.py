@@ -24,19 +24,30 @@ PARTS = 64
 
 
 @jit(reorder=True)
-def _moments(row, eps, center):
-    """The mean, 0 unless ``center``, and r."""
-    number = row.dtype.type
-    D = number(row.size)
-    total = number(0)
+def _mean(row, center):
+    """The mean, 0 unless ``center``."""
+    total = row.dtype.type(0)
     if center:
         for j in range(row.size):
             total += row[j]
-    mean = total / D
-    squares = number(0)
+    return total / row.dtype.type(row.size)
+
+
+@jit
+def _reciprocal_root(squares, D, eps):
+    """r, from the sum of D squares."""
+    number = type(squares)
+    return number(1) / np.sqrt(squares / number(D) + number(eps))
+
+
+@jit(reorder=True)
+def _moments(row, eps, center):
+    """The mean, 0 unless ``center``, and r."""
+    mean = _mean(row, center)
+    squares = row.dtype.type(0)
     for j in range(row.size):
         squares += (row[j] - mean) * (row[j] - mean)
-    return mean, number(1) / np.sqrt(squares / D + number(eps))
+    return mean, _reciprocal_root(squares, row.size, eps)
 
 
 @jit
@@ -60,12 +71,14 @@ def _norm_vjp_parts(start, stop, g, x, weight, eps, center, of_x, of_weight, of_
         shift[:] = 0
         for i in range(N * part // parts, N * (part + 1) // parts):
             row, h, y = x[i], g[i], of_x[i]
-            mean, r = _moments(row, eps, center)
-            along, total = number(0), number(0)
+            mean = _mean(row, center)
+            squares, along, total = number(0), number(0), number(0)
             for j in range(D):
                 pulled = h[j] * weight[j]
+                squares += (row[j] - mean) * (row[j] - mean)
                 along += pulled * (row[j] - mean)
                 total += pulled
+            r = _reciprocal_root(squares, D, eps)
             along *= r / number(D)
             total = total / number(D) if center else number(0)
             for j in range(D):

@@ -53,19 +53,19 @@ def _advance(k, v, w, before, after):
 
 
 @jit
-def _retreat(k, v, w, u, gy, before, after, g, gk, gv, gw, gu):
-    # g (3, width): the cotangent of the state after the step, from what comes later; then of the state before it
+def _retreat(k, v, w, u, gy, before, g, gk, gv, gw, gu):
+    # g (3, width): the cotangents of a, b and of a common factor e^p of both, first of the state after the step, as far as
+    # they come from what is later, then of the state before it
     one, zero = k.dtype.type(1), k.dtype.type(0)
     for c in range(k.size):
         a, b, p, ga, gb = before[0, c], before[1, c], before[2, c], g[0, c], g[1, c]
         lead = k[c] - (p - w[c])
         e = exp(-abs(lead))
         old, new = (e, one) if lead > zero else (one, e)
-        of_max = g[2, c] - ga * after[0, c] - gb * after[1, c]
-        of_p = old * (ga * a + gb * b) + (zero if lead > zero else of_max)
-        of_k = new * (ga * v[c] + gb) + (of_max if lead > zero else zero)
+        of_k, g[2, c] = (g[2, c], zero) if lead > zero else (zero, g[2, c])
+        of_k += new * (ga * v[c] + gb)
         of_v = new * ga
-        gw[c] -= of_p
+        gw[c] -= old * (ga * a + gb * b) + g[2, c]
         ga, gb = old * ga, old * gb
 
         lead = u[c] + k[c] - p
@@ -80,7 +80,13 @@ def _retreat(k, v, w, u, gy, before, after, g, gk, gv, gw, gu):
         gv[c] = of_v + new * share
         g[0, c] = ga + old * share
         g[1, c] = gb - old * share * y
-        g[2, c] = of_p + old * share * (a - b * y)
+
+
+@jit
+def _change_factor(state, g, sign):
+    # between the cotangent of p, when a and b are held, and that of the factor: a e^p and b e^p are what counts
+    for c in range(state.shape[1]):
+        g[2, c] += sign * (g[0, c] * state[0, c] + g[1, c] * state[1, c])
 
 
 @jit
@@ -133,12 +139,16 @@ def _wkv4_vjp_rows(start, stop, k, v, w, u, h0, gy, gh, length, gk, gv, gw, gu, 
             if leg < segments - 1:
                 copy_state(states[length], starts[s + 1])
                 continue
+            if leg == segments - 1:
+                _change_factor(states[count], g, -1)
             for j in range(count - 1, -1, -1):
                 t = s * length + j
                 _retreat(
-                    k[i, t, lo:hi], v[i, t, lo:hi], w[lo:hi], u[lo:hi], gy[i, t, lo:hi], states[j], states[j + 1], g,
+                    k[i, t, lo:hi], v[i, t, lo:hi], w[lo:hi], u[lo:hi], gy[i, t, lo:hi], states[j], g,
                     gk[i, t, lo:hi], gv[i, t, lo:hi], gw[i, lo:hi], gu[i, lo:hi],
                 )  # fmt: skip
+        if T:
+            _change_factor(starts[0], g, 1)
         for part in range(3):
             for c in range(hi - lo):
                 gh0[i, part, lo + c] = g[part, c]
@@ -322,14 +332,15 @@ def wkv4_vjp_twin(
     for t in range(k.shape[1]):
         states.append(wkv4_twin(k[:, t : t + 1], v[:, t : t + 1], w, u, *states[t])[1:])
     gk, gv, gw, gu = (np.zeros_like(x) for x in (k, v, w, u))
+    of_factor = gp - ga * states[-1][0] - gb * states[-1][1]  # the cotangent of p where a e^p and b e^p are held
     for t in reversed(range(k.shape[1])):
-        (a, b, p), (a_next, b_next, q) = states[t : t + 2]
-        old, new = np.exp(p - w - q), np.exp(k[:, t] - q)
-        of_q, stays = gp - ga * a_next - gb * b_next, p - w >= k[:, t]
-        gp = old * (ga * a + gb * b) + np.where(stays, of_q, 0)
-        gk[:, t] = new * (ga * v[:, t] + gb) + np.where(stays, 0, of_q)
+        a, b, p = states[t]
+        q = np.maximum(p - w, k[:, t])
+        old, new, stays = np.exp(p - w - q), np.exp(k[:, t] - q), p - w >= k[:, t]
+        gk[:, t] = new * (ga * v[:, t] + gb) + np.where(stays, 0, of_factor)
         gv[:, t] = new * ga
-        gw -= np.sum(gp, axis=0)
+        of_factor = np.where(stays, of_factor, 0)
+        gw -= np.sum(old * (ga * a + gb * b) + of_factor, axis=0)
         ga, gb = old * ga, old * gb
 
         q = np.maximum(p, u + k[:, t])
@@ -340,8 +351,8 @@ def wkv4_vjp_twin(
         gu += np.sum(of_bonus, axis=0)
         gk[:, t] += of_bonus
         gv[:, t] += new * share
-        ga, gb, gp = ga + old * share, gb - old * share * y, gp + old * share * (a - b * y)
-    return gk, gv, gw, gu, ga, gb, gp
+        ga, gb = ga + old * share, gb - old * share * y
+    return gk, gv, gw, gu, ga, gb, of_factor + ga * states[0][0] + gb * states[0][1]
 
 
 def wkv6_twin(

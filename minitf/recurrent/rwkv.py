@@ -37,6 +37,7 @@ import numpy as np
 from minitf import autodiff as mt
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled
+from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import Primitive, Tensor, bind
 from minitf.kernels import wkv as kernels
@@ -96,7 +97,7 @@ defvjp_all(wkv4_p, lambda g, out, *arrays: bind(wkv4_vjp_p, *g, *arrays), saves=
 
 def _wkv4_vjp_cost(out: Any, gy: np.ndarray, *rest: Any) -> tuple[int, int]:
     B, T, C = gy.shape
-    return B * C * (51 * T + 10 * steps_repeated(T)), 0
+    return B * C * (42 * T + 10 * steps_repeated(T) + 8 * (T > 0)), 0
 
 
 defcost(wkv4_p, lambda out, k, *rest: (21 * k.size, 0))
@@ -128,11 +129,15 @@ def wkv4(
     """
     if form not in FORMS4:
         raise ValueError(f"wkv4: form must be one of {', '.join(FORMS4)}, got {form!r}")
-    k, v, w, u, *abp = operands(k, v, w, u, *(state or ()))
+    k, v, w, u, *abp = operands(k, v, w, u, *(() if state is None else state))
     *lead, T, C = k.shape
     samples = math.prod(lead)
+    if state is not None and [x.shape for x in abp] != [(*lead, C)] * 3:
+        raise ShapeError(
+            f"wkv4: state must be (a, b, p), each (*, C) = {(*lead, C)}, got {', '.join(str(x.shape) for x in abp)}"
+        )
     k, v = mt.reshape(mt.store(k), (samples, T, C)), mt.reshape(mt.store(v), (samples, T, C))
-    if not abp:
+    if state is None:
         nothing, never = mt.zeros((samples, C), k.dtype), max(-1e38, float(ml_dtypes.finfo(k.dtype).min))
         abp = nothing, nothing, mt.full((samples, C), never, k.dtype)
     y, *last = FORMS4[form](k, v, w, u, *(mt.reshape(x, (samples, C)) for x in abp))

@@ -110,7 +110,8 @@ def folded(columns, size, kernel, **options):
 
 def line(function, reference, *shapes, text="", complex=False, **options):
     return Operation(f"{function.__name__} {text or options}", lambda *a: function(*a, **options),
-                     lambda *a: reference(*a, **options), *(normal,) * len(shapes[0]), shapes=shapes, complex=complex)  # fmt: skip
+                     lambda *a: reference(*a, **options), *(normal,) * len(shapes[0]), shapes=shapes,
+                     complex=complex)  # fmt: skip
 
 
 def windows(function, reference, *arguments, shapes, **options):
@@ -192,11 +193,11 @@ ERRORS = [
     (lambda: conv1d(X, np.ones((6, 4, 0))), mt.ShapeError,
      "conv1d: the kernel must not be empty, the weight has shape (6, 4, 0)"),
     (lambda: conv1d(X, W[:, :3]), mt.ShapeError,
-     "conv1d: x has 4 channels (shape (2, 4, 5)), the weight (6, 3, 3) with groups=1 takes 3; "
-     "its layout is (C_out, C_in/groups, kx)"),
+     ("conv1d: x has 4 channels (shape (2, 4, 5)), the weight (6, 3, 3) with groups=1 takes 3; "
+     "its layout is (C_out, C_in/groups, kx)")),
     (lambda: conv_transpose1d(X, W), mt.ShapeError,
-     "conv_transpose1d: x has 4 channels (shape (2, 4, 5)), the weight (6, 4, 3) with groups=1 takes 6; "
-     "its layout is (C_in, C_out/groups, kx)"),
+     ("conv_transpose1d: x has 4 channels (shape (2, 4, 5)), the weight (6, 4, 3) with groups=1 takes 6; "
+     "its layout is (C_in, C_out/groups, kx)")),
     (lambda: conv1d(X, W[:5, :1], groups=4), mt.ShapeError,
      "conv1d: 5 channels of the weight (5, 1, 3) do not divide into 4 groups"),
     (lambda: conv_transpose1d(X, W[:4], groups=3), mt.ShapeError,
@@ -221,8 +222,8 @@ ERRORS = [
     (lambda: unfold(IMAGE, 6), mt.ShapeError,
      "unfold: a kernel of 6 (spanning 6 with dilation 1) does not fit on spatial axis 0 of 5 values with padding 0 + 0"),
     (lambda: fold(np.ones((2, 8, 5)), 3, 2), mt.ShapeError,
-     "fold: images of (3, 3) have 4 windows of 4 values a channel, so x must have the shape (..., C·4, 4), "
-     "got (2, 8, 5)"),
+     ("fold: images of (3, 3) have 4 windows of 4 values a channel, so x must have the shape (..., C·4, 4), "
+     "got (2, 8, 5)")),
     (lambda: fold(np.ones((2, 8, 4)), (3, 3, 3), 2), ValueError,
      "fold: output_size must be an integer >= 1 or 2 of them, got (3, 3, 3)"),
 ]  # fmt: skip

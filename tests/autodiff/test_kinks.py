@@ -150,7 +150,8 @@ def test_sums_of_exponentials():
 
 
 @pytest.mark.parametrize(
-    ("function", "low", "high"), [(mt.sigmoid, 0.0, 1.0), (mt.softplus, 0.0, 1e4), (mt.tanh, -1.0, 1.0), (mt.erf, -1.0, 1.0)]
+    ("function", "low", "high"),
+    [(mt.sigmoid, 0.0, 1.0), (mt.softplus, 0.0, 1e4), (mt.tanh, -1.0, 1.0), (mt.erf, -1.0, 1.0)],
 )
 def test_functions_do_not_overflow(function, low, high):
     with np.errstate(all="raise", under="ignore"):

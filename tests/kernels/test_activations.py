@@ -1,5 +1,8 @@
 """Activation kernels and their gated forms: twins, extreme values, any number of threads, derivatives."""
 
+import platform
+
+import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,3 +79,14 @@ def test_the_primitive_runs_the_kernel_and_its_derivatives(name, monkeypatch):
 
     monkeypatch.setattr(getattr(kernels, f"{name}_vjp").args[0], "_dispatcher", sevens)
     assert (pulled() == 7).all()
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="reads the assembly of another processor")
+@pytest.mark.parametrize("name", ["gelu_vjp", "geglu_vjp", "geglu_tanh_vjp"])  # the longest
+def test_loops_over_float32_become_vectors(name):
+    kernel = getattr(kernels, name).args[0]
+    kernel.dispatcher()
+    fresh = numba.njit(error_model="numpy", fastmath=set(kernel.arithmetic))(kernel.function)
+    fresh(*np.ones((5 if name.startswith("geglu") else 3, 1), np.float32))
+    assembly = "".join(fresh.inspect_asm().values())
+    assert "mulps" in assembly or "fmadd213ps" in assembly or "fmadd231ps" in assembly

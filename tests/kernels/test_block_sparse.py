@@ -36,7 +36,7 @@ def test_twins(block, seed, M, rows, columns):
 @pytest.mark.parametrize("block", [(1, 4), (4, 1), (32, 32)], ids=str)
 def test_twins_when_threads_share_the_columns(block):
     rng = np.random.default_rng(0)
-    dense, blocks = weights(rng, block, 96 // block[0], 224 // block[1])
+    _, blocks = weights(rng, block, 96 // block[0], 224 // block[1])
     x, g = rng.standard_normal((131, 96)), rng.standard_normal((131, 224))
     agree(kernels.matmul, kernels.matmul_twin, x, *blocks, scale=8)
     sampled, twin = (lambda *a, f=f, **k: f(*a, block, **k) for f in (kernels.sampled, kernels.sampled_twin))
@@ -94,9 +94,10 @@ def nm(rng, K, N, n, m):
     return w, np.argsort(order, axis=1).reshape(K, N) < n
 
 
-@given(st.integers(0, 10**6), st.integers(0, 9), st.integers(0, 6), st.integers(0, 70), st.sampled_from([(2, 4), (1, 4), (4, 8), (1, 1)]))  # fmt: skip
-def test_n_of_every_m(seed, M, groups, N, ratio):
-    rng, (n, m) = np.random.default_rng(seed), ratio
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (1, 4), (4, 8), (1, 1)])
+@given(seed=st.integers(0, 10**6), M=st.integers(0, 9), groups=st.integers(0, 6), N=st.integers(0, 70))
+def test_n_of_every_m(n, m, seed, M, groups, N):
+    rng = np.random.default_rng(seed)
     w, mask = nm(rng, groups * m, N, n, m)
     data, positions = kernels.nm_from_dense(w, mask, n=n, m=m)
     assert data.shape == positions.shape == (groups * n, N)

@@ -11,7 +11,7 @@ DTYPES = {"float32": 1e-5, "float64": 1e-13, "int32": 0}
 
 
 def draw(rng, shape, dtype):
-    return rng.integers(-128, 128, shape).astype(dtype) if dtype == "int32" else rng.standard_normal(shape).astype(dtype)
+    return (rng.integers(-128, 128, shape) if dtype == "int32" else rng.standard_normal(shape)).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -78,7 +78,8 @@ def test_three_values_of_several_panels(M):
 def test_the_layout_of_a_byte():
     """bitnet-b158, with outputs for rows: byte[r] = sum_i (W[r + i R / 4] + 1) 4^i."""
     codes = np.array([[-1, 0, 1, -1, 1, 1, 0, 0]])
-    np.testing.assert_array_equal(kernels.pack_ternary(codes), [[0 + 2 * 4 + 2 * 16 + 1 * 64, 1 + 0 * 4 + 2 * 16 + 1 * 64]])
+    packed = [[0 + 2 * 4 + 2 * 16 + 1 * 64, 1 + 0 * 4 + 2 * 16 + 1 * 64]]
+    np.testing.assert_array_equal(kernels.pack_ternary(codes), packed)
     np.testing.assert_array_equal(kernels.pack_int4(np.array([[3], [15], [9]])), [[3 + 16 * 15], [9]])
 
 

@@ -219,4 +219,16 @@ def gradients(operation: Operation) -> None:
                 assert not g.data.any()
 
 
-CHECKS = (values, layouts, single_precision, gradients)
+def each_alone(operation: Operation) -> None:
+    """An argument has the same gradient when the others are constants: what its rule needs was kept."""
+    arguments = operation.arguments()
+    free = [i for i, a in enumerate(arguments) if a.dtype.kind == "f"]
+    if operation.constant or len(free) < 2:
+        return
+    out, pullback = mt.vjp(_of(operation.function, arguments, free), *(arguments[i] for i in free))
+    for i, want in zip(free, pullback(out), strict=True):
+        _, pull_one = mt.vjp(_of(operation.function, arguments, [i]), arguments[i])
+        same(pull_one(out), [want])
+
+
+CHECKS = (values, layouts, single_precision, gradients, each_alone)

@@ -44,7 +44,6 @@ def normalize_axes(what: str, axis: Axes, ndim: int) -> tuple[int, ...]:
 # -- sum and broadcast_to, each the other's transpose -----------------------------------------------------------
 
 
-
 def _sum(x: np.ndarray, axis: tuple[int, ...], keepdims: bool) -> Any:
     wide = accumulator(x.dtype)
     if wide is x.dtype:

@@ -81,7 +81,7 @@ def index_put(x: ArrayLike, index: Any, values: ArrayLike) -> Tensor:
     """``x`` with ``x[index]`` replaced by ``values``. The index must not name an element twice."""
     x, index = as_tensor(x), _plain_index(index)
     new = _placed("index_put", x, index, as_tensor(values))
-    hits = _scatter(np.int64(1), index, x.shape)
+    hits = _scatter(np.asarray(1), index, x.shape)
     if hits.max(initial=0) > 1:
         raise IndexError("index_put: the index names an element twice, so the result would depend on an order")
     return where(hits > 0, new, x)

@@ -53,10 +53,10 @@ def _lapack(function: Callable[..., Any]) -> Callable[..., Any]:
     """``function`` on arrays of one dtype that LAPACK has; small floats go through float32."""
 
     def apply(*arrays: np.ndarray, **params: Any) -> Any:
-        arrays, dtype = to_add_up(*arrays)
+        values, dtype = to_add_up(*arrays)
         if dtype.char in "gG":
             raise TypeError(f"mt.linalg has no {dtype}: LAPACK computes in float32, float64, complex64 and complex128")
-        out = function(*arrays, **params)
+        out = function(*values, **params)
         if dtype.itemsize > 2:
             return out
         return tuple(o.astype(dtype) for o in out) if isinstance(out, tuple) else out.astype(dtype)

@@ -145,8 +145,6 @@ def cumprod(x: ArrayLike, axis: int = -1) -> Tensor:
     return swapaxes(y, 0, axis)
 
 
-
-
 def _cumsum(x: np.ndarray, axis: int) -> np.ndarray:
     wide = accumulator(x.dtype)
     return np.cumsum(x, axis) if wide is x.dtype else np.cumsum(x, axis, dtype=wide).astype(x.dtype)
