@@ -14,14 +14,27 @@ from typing import TYPE_CHECKING, Any
 from minitf.autodiff import *  # noqa: F403
 
 if TYPE_CHECKING:
-    from minitf import attention, data, feedforward, inference, models, nn, optim, oracle, position, tokens, training
+    from minitf import (
+        attention,
+        data,
+        feedforward,
+        inference,
+        models,
+        nn,
+        optim,
+        oracle,
+        position,
+        recurrent,
+        tokens,
+        training,
+    )
 
 __version__ = "0.1.0"
 
 _ROOMS = frozenset(
     (
         "attention", "autodiff", "data", "feedforward", "fft", "grade", "inference", "linalg", "models", "nn", "optim",
-        "oracle", "papers", "position", "registry", "tokens", "training",
+        "oracle", "papers", "position", "recurrent", "registry", "tokens", "training",
     )
 )  # fmt: skip
 

@@ -63,9 +63,8 @@ def _matrix(u: Any, dt: Any, A: Any, B: Any, C: Any, h0: Any, D: Any = None) -> 
     from_start = mt.exp(mt.cumsum(dt[..., None] * A, 1))
     y = mt.einsum("bpts,bsp->btp", selective_scan_matrix(dt, A, B, C), u)
     y = y + mt.einsum("btn,btpn,bpn->btp", C, from_start, h0)
-    total = mt.sum(dt, 1, keepdims=True)
-    to_end = mt.exp((total - mt.cumsum(dt, 1))[..., None] * A)
-    last = mt.exp(total[:, 0, :, None] * A) * h0 + mt.einsum("bspn,bsp,bsn->bpn", to_end, dt * u, B)
+    to_end = mt.exp(mt.flip(mt.cumsum(mt.flip(dt, 1), 1, exclusive=True), 1)[..., None] * A)
+    last = mt.exp(mt.sum(dt, 1)[..., None] * A) * h0 + mt.einsum("bspn,bsp,bsn->bpn", to_end, dt * u, B)
     return _with_skip(y, u, D), last
 
 

@@ -95,7 +95,7 @@ TABLE = [
     line(max_pool2d, max_pool(2), (2, 4, 6), kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), domain=apart),
     line(max_pool2d, max_pool(2), (1, 4, 6), kernel_size=3, stride=(2, 3), padding=1, ceil_mode=True, domain=apart),
     line(avg_pool1d, avg_pool(1), (2, 3, 5), (1, 4), (0, 2, 3), (2, 0, 3), (2, 1, 0), kernel_size=2),
-    line(avg_pool1d, avg_pool(1), (2, 8), kernel_size=3, stride=2, padding=1, count_include_pad=False),
+    line(avg_pool1d, avg_pool(1), (2, 8), (1, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False),
     line(avg_pool1d, avg_pool(1), (2, 6), (2, 8), kernel_size=4, stride=3, padding=2, ceil_mode=True),
     line(avg_pool2d, avg_pool(2), (2, 4, 5), (1, 2, 2, 3), (0, 2, 3), kernel_size=2),
     line(avg_pool2d, avg_pool(2), (1, 4, 6), kernel_size=3, stride=2, padding=1, ceil_mode=True),
