@@ -64,7 +64,6 @@ def test_selective_scan_one_token_at_a_time():
             np.testing.assert_allclose(whole[:, t], y.numpy(), rtol=0, atol=1e-12)
 
 
-@pytest.mark.paper("rwkv", kind="cross")
 @pytest.mark.parametrize("form", FORMS4)
 @pytest.mark.parametrize("fresh", [True, False])
 def test_wkv4(form, fresh):

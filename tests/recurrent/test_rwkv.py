@@ -13,7 +13,6 @@ from minitf.autodiff.cost import saved_bytes
 from minitf.recurrent.rwkv import FORMS4, FORMS6, wkv4, wkv6
 
 LEADING = st.sampled_from([(), (2,), (2, 2), (0,)])
-paper = pytest.mark.paper
 
 
 def draw4(rng, lead, T, C):
@@ -46,7 +45,6 @@ def with_form6(form, chunk=3):
 # -- version 4 --------------------------------------------------------------------------------------------------------
 
 
-@paper("rwkv", kind="transcription")
 @pytest.mark.parametrize("form", FORMS4)
 @given(st.integers(0, 10**6), LEADING, st.integers(0, 6), st.integers(1, 3))
 def test_wkv4_equals_the_sums_of_the_paper(form, seed, lead, T, C):
@@ -77,13 +75,11 @@ def test_wkv4_cut_anywhere_and_continued(form, seed, T, data):
     continues(run, (k, v), axis=-2, cuts=cuts)
 
 
-@paper("rwkv", kind="gradient")
 @pytest.mark.parametrize("form", FORMS4)
 def test_wkv4_gradients(form):
     mt.check_grads(with_form4(form), *draw4(np.random.default_rng(1), (2,), 3, 2))
 
 
-@paper("rwkv", kind="invariant")
 class TestWkv4Invariants:
     @pytest.mark.parametrize("form", FORMS4)
     def test_a_constant_added_to_all_keys_cancels(self, form):
@@ -161,7 +157,6 @@ class TestWkv4Cost:
         kept = saved_bytes(lambda *xs: wkv4(*xs[:4], state=xs[4:]), *arrays)
         assert kept == sum(x.nbytes for x in arrays)
 
-    @paper("rwkv", kind="claim")
     def test_the_cost_of_a_token_and_the_state_do_not_depend_on_how_many_came_before(self):
         k, v, w, u, *_ = draw4(np.random.default_rng(0), (1,), 40, 3)
         state, flops, sizes = None, set(), set()
