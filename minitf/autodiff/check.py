@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.dtypes import is_complex, is_inexact
+from minitf.autodiff.errors import describe
 from minitf.autodiff.tensor import Tensor, as_tensor, no_grad, plain
 from minitf.autodiff.transform import jvp, vjp
 from minitf.autodiff.tree import tree_leaves
@@ -79,6 +80,11 @@ def _check(
     if "vjp" in modes:
         _, pullback = vjp(f, *xs)
         pulled = pullback(tuple(weights))
+        for i, (p, x) in enumerate(zip(pulled, xs, strict=True)):
+            if (p.shape, p.dtype) != (x.shape, x.dtype):
+                raise AssertionError(
+                    f"check_grads: {path}vjp of argument {i} is {describe(p)}, the argument is {describe(x)}"
+                )
         got = sum((np.sum(np.conj(p.data) * d.data)).real for p, d in zip(pulled, directions, strict=True))
         want = sum((np.sum(np.conj(w.data) * m)).real for w, m in zip(weights, measured, strict=True))
         size = sum(np.sum(np.abs(w.data) * np.abs(m)) for w, m in zip(weights, measured, strict=True))

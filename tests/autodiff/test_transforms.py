@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 import minitf as mt
+from minitf.autodiff.rules import defvjp
+from minitf.autodiff.tensor import Primitive, bind
 
 
 def rng():
@@ -248,6 +250,14 @@ class TestCheckGrads:
         mt.check_grads(wrong, rng().normal(size=3), modes=("vjp",), order=1)
         with pytest.raises(AssertionError, match="vjp -> "):
             mt.check_grads(wrong, rng().normal(size=3), modes=("vjp",), order=2)
+
+    def test_a_gradient_has_the_shape_of_its_argument(self):
+        product = Primitive("product", np.multiply)
+        defvjp(product, lambda g, out, x, y: g * y, lambda g, out, x, y: g * x)
+        with pytest.raises(
+            AssertionError, match=r"vjp of argument 1 is float64 \(2, 3\), the argument is float64 \(3,\)"
+        ):
+            mt.check_grads(lambda x, y: bind(product, x, y), np.ones((2, 3)), np.ones(3), modes=("vjp",), order=1)
 
     def test_integer_arguments_are_held_fixed(self):
         mt.check_grads(lambda x, i: x[i], rng().normal(size=5), np.array([0, 0, 3]))

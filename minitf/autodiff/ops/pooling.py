@@ -58,7 +58,7 @@ def _choose(x: np.ndarray, windows: Windows) -> np.ndarray:
     chosen = np.take_along_axis(
         np.broadcast_to(index, values.shape), np.expand_dims(best, x.ndim - n), x.ndim - n
     ).squeeze(x.ndim - n)
-    if any(windows.padding) or not chosen.all():  # a window of nothing but -inf: its first place inside
+    if any(windows.padding):  # in a window of nothing but -inf the padding came first: take the first place inside
         first = np.take_along_axis(index, np.argmax(index > 0, axis=0)[None], 0)[0]
         chosen = np.where(chosen == 0, first, chosen)
     return chosen - 1
