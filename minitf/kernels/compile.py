@@ -42,8 +42,8 @@ _lock = threading.RLock()
 class Kernel:
     """A function that is compiled on first use."""
 
-    def __init__(self, function: Callable[..., Any], reorder: bool):
-        self.function = function
+    def __init__(self, function: Callable[..., Any], reorder: bool, inline: bool):
+        self.function, self.inline = function, inline
         self.arithmetic = ARITHMETIC | {"reassoc"} if reorder else ARITHMETIC
         self._dispatcher: Any = None
         functools.update_wrapper(self, function)
@@ -63,8 +63,8 @@ class Kernel:
                 import numba
 
                 # "numpy": division by zero is infinite; Python's exception could not be vectorized
-                compiler = numba.njit(nogil=True, error_model="numpy", fastmath=set(self.arithmetic))
-                self._dispatcher = compiler(self.function)
+                options = {"nogil": True, "error_model": "numpy", "forceinline": self.inline}
+                self._dispatcher = numba.njit(**options, fastmath=set(self.arithmetic))(self.function)
                 self._dispatcher._cache = _cache_of(self.function)
             return self._dispatcher
 
@@ -95,7 +95,7 @@ class ByDtype:
                 def chosen(x, *others):
                     return self(x, *others)
 
-                @overload(chosen)
+                @overload(chosen, jit_options={"forceinline": True})
                 def choose(x, *others):
                     of_x = getattr(x, "dtype", x)
                     if of_x == types.float32:
@@ -110,14 +110,15 @@ class ByDtype:
 KERNELS: list[Kernel] = []
 
 
-def jit(function: Callable[..., Any] | None = None, *, reorder: bool = False) -> Any:
+def jit(function: Callable[..., Any] | None = None, *, reorder: bool = False, inline: bool = False) -> Any:
     """Marks a function over plain arrays and numbers as a kernel; see the module's docstring.
 
     reorder: let the compiler add up in another order, which is faster and as accurate, but not what is written.
+    inline: a copy for every caller, however long it is; no loop can be vectorized around a call.
     """
     if function is None:
-        return lambda f: Kernel(f, reorder)
-    return Kernel(function, reorder)
+        return lambda f: Kernel(f, reorder, inline)
+    return Kernel(function, reorder, inline)
 
 
 def _names(code: CodeType) -> set[str]:
