@@ -14,6 +14,7 @@ import numpy as np
 
 from minitf.kernels.compile import jit
 from minitf.kernels.pool import over_rows
+from minitf.kernels.scan import contiguous
 
 #: channels of one row of work in ``correlate``
 BLOCK = 64
@@ -65,7 +66,7 @@ def _correlate_rows(start, stop, x, y, w):
 
 
 def convolve(x: np.ndarray, w: np.ndarray, *, threads: int) -> np.ndarray:
-    x, w = np.ascontiguousarray(x), np.ascontiguousarray(w.T)
+    x, w = contiguous(x, w.T)
     (B, S, C), W = x.shape, len(w)
     y = np.empty((B, S - W + 1, C), x.dtype)
     over_rows(_convolve_rows, B * y.shape[1], x, w, y, threads=threads, least=1 + WORTH // (W * C + 1))
@@ -73,7 +74,7 @@ def convolve(x: np.ndarray, w: np.ndarray, *, threads: int) -> np.ndarray:
 
 
 def spread(y: np.ndarray, w: np.ndarray, *, threads: int) -> np.ndarray:
-    y, w = np.ascontiguousarray(y), np.ascontiguousarray(w.T)
+    y, w = contiguous(y, w.T)
     (B, T, C), W = y.shape, len(w)
     x = np.empty((B, T + W - 1, C), y.dtype)
     over_rows(_spread_rows, B * x.shape[1], y, w, x, threads=threads, least=1 + WORTH // (W * C + 1))
@@ -81,7 +82,7 @@ def spread(y: np.ndarray, w: np.ndarray, *, threads: int) -> np.ndarray:
 
 
 def correlate(x: np.ndarray, y: np.ndarray, *, threads: int) -> np.ndarray:
-    x, y = np.ascontiguousarray(x), np.ascontiguousarray(y)
+    x, y = contiguous(x, y)
     (B, T, C), W = y.shape, x.shape[1] - y.shape[1] + 1
     w = np.zeros((B, W, C), x.dtype)
     rows, least = B * -(-C // BLOCK), 1 + WORTH // (T * W * min(C, BLOCK) + 1)

@@ -41,6 +41,11 @@ def steps_repeated(T: int) -> int:
     return T + max(-(-T // length) - 1, 0) * length
 
 
+def contiguous(*arrays: np.ndarray) -> list[np.ndarray]:
+    """Writable as well: to the compiler, a read-only array is of another type."""
+    return [np.require(x, None, ["C", "W"]) for x in arrays]
+
+
 def _blocks(P: int) -> int:
     return -(-P // BLOCK)
 
@@ -91,7 +96,7 @@ def linear_recurrence(
     chunk: cut time into chunks of this length, find what each does to a state, and then compute all of them side by
         side: 5/2 of the work, and parallel in time. Rounds differently from None, which goes step by step.
     """
-    a, b, h0 = (np.ascontiguousarray(x) for x in (a, b, h0))
+    a, b, h0 = contiguous(a, b, h0)
     (B, T, P), blocks = a.shape, _blocks(a.shape[2])
     h, length = np.empty_like(a), max(T, 1) if chunk is None else chunk
     chunks = -(-T // length)
@@ -108,7 +113,7 @@ def linear_recurrence(
 # -- the selective scan -----------------------------------------------------------------------------------------------
 
 
-@jit
+@jit(inline=True)
 def _advance(x, dt, A, B, before, drive, decay, after):
     # one step of a block's state (N, width); drive = dt u
     for p in range(x.size):
@@ -149,14 +154,14 @@ def _scan_rows(start, stop, u, dt, A, B, C, D, h0, y, h):
                 h[i, n, lo + p] = state[n, p]
 
 
-@jit
+@jit(inline=True)
 def copy_state(state, out):
     for n in range(state.shape[0]):
         for p in range(state.shape[1]):
             out[n, p] = state[n, p]
 
 
-@jit
+@jit(inline=True)
 def _walk(first, count, lo, hi, u, dt, A, B, drive, decays, states):
     # ``count`` steps of a block of one sample from states[0]; states[j + 1] is the one after step first + j
     for j in range(count):
@@ -164,7 +169,7 @@ def _walk(first, count, lo, hi, u, dt, A, B, drive, decays, states):
         _advance(u[t, lo:hi], dt[t, lo:hi], A, B[t], states[j], drive, decays[j], states[j + 1])
 
 
-@jit(reorder=True)
+@jit(reorder=True, inline=True)
 def _retreat(x, dt, A, B, C, gy, before, decay, after, drive, g, of_A, of_drive, of_dt, of_B, of_C):
     # g: the cotangent of the state after the step, from what comes later; then of the state before it
     for p in range(x.size):
@@ -247,7 +252,7 @@ def selective_scan_vjp(
     """The cotangents of u, dt, A, B, C, h0 and, if there is one, D, from those of y and of the last state."""
     skip = D is not None
     u, dt, A, B, C, D, h0 = _arranged(u, dt, A, B, C, D, h0)
-    gy, gh = np.ascontiguousarray(gy), np.ascontiguousarray(np.swapaxes(gh, 1, 2))
+    gy, gh = contiguous(gy, np.swapaxes(gh, 1, 2))
     samples, T, P = u.shape
     gu, gdt, gh0, gA = np.empty_like(u), np.empty_like(u), np.empty_like(h0), np.empty_like(h0)
     gB, gC = (np.empty((_blocks(P), *B.shape), u.dtype) for _ in range(2))
@@ -261,7 +266,7 @@ def selective_scan_vjp(
 def _arranged(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, h0: Any) -> list[np.ndarray]:
     """What the kernels read: channels last everywhere, no D as an empty one."""
     D = np.empty(0, u.dtype) if D is None else D
-    return [np.ascontiguousarray(x) for x in (u, dt, A.T, B, C, D, np.swapaxes(h0, 1, 2))]
+    return contiguous(u, dt, A.T, B, C, D, np.swapaxes(h0, 1, 2))
 
 
 def _over_blocks(

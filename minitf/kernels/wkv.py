@@ -21,14 +21,14 @@ import numpy as np
 from minitf.kernels.compile import jit
 from minitf.kernels.elementary import exp
 from minitf.kernels.pool import over_rows
-from minitf.kernels.scan import BLOCK, WORTH, copy_state, segment_length
+from minitf.kernels.scan import BLOCK, WORTH, contiguous, copy_state, segment_length
 
 # -- version 4 --------------------------------------------------------------------------------------------------------
 # The state of a block is (3, width): a, b, p. Of e^{x-q} and e^{z-q} with q = max(x, z) one is 1, so a pair of them takes
 # one exponential.
 
 
-@jit
+@jit(inline=True)
 def _average(k, v, u, state, y):
     one, zero = k.dtype.type(1), k.dtype.type(0)
     for c in range(k.size):
@@ -39,7 +39,7 @@ def _average(k, v, u, state, y):
         y[c] = zero if total == zero else (old * state[0, c] + new * v[c]) / total
 
 
-@jit
+@jit(inline=True)
 def _advance(k, v, w, before, after):
     one, zero = k.dtype.type(1), k.dtype.type(0)
     for c in range(k.size):
@@ -52,7 +52,7 @@ def _advance(k, v, w, before, after):
         after[2, c] = k[c] if lead > zero else p
 
 
-@jit
+@jit(inline=True)
 def _retreat(k, v, w, u, gy, before, g, gk, gv, gw, gu):
     # g (3, width): the cotangents of a, b and of a common factor e^p of both, first of the state after the step, as far as
     # they come from what is later, then of the state before it
@@ -82,7 +82,7 @@ def _retreat(k, v, w, u, gy, before, g, gk, gv, gw, gu):
         g[1, c] = gb - old * share * y
 
 
-@jit
+@jit(inline=True)
 def _change_factor(state, g, sign):
     # between the cotangent of p, when a and b are held, and that of the factor: a e^p and b e^p are what counts
     for c in range(state.shape[1]):
@@ -111,7 +111,7 @@ def _wkv4_rows(start, stop, k, v, w, u, h0, y, h):
                 h[i, part, lo + c] = state[part, c]
 
 
-@jit
+@jit(inline=True)
 def _walk(first, count, lo, hi, k, v, w, states):
     # ``count`` steps of a block of one sample from states[0]; states[j + 1] is the one after step first + j
     for j in range(count):
@@ -159,7 +159,7 @@ def wkv4(
     *, threads: int,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """y (B, T, C) and the last state, a, b, p (B, C) each, from k, v (B, T, C), w, u (C,) and the state before."""
-    k, v, w, u = (np.ascontiguousarray(x) for x in (k, v, w, u))
+    k, v, w, u = contiguous(k, v, w, u)
     h0 = np.stack([a, b, p], axis=1)
     y, h = np.empty_like(k), np.empty_like(h0)
     _over_blocks(_wkv4_rows, k, v, w, u, h0, y, h, threads=threads)
@@ -172,7 +172,7 @@ def wkv4_vjp(
     *, threads: int,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """The cotangents of k, v, w, u, a, b, p from those of y and of the last state."""
-    gy, k, v, w, u = (np.ascontiguousarray(x) for x in (gy, k, v, w, u))
+    gy, k, v, w, u = contiguous(gy, k, v, w, u)
     h0, gh = np.stack([a, b, p], axis=1), np.stack([ga, gb, gp], axis=1)
     gk, gv, gh0 = np.empty_like(k), np.empty_like(v), np.empty_like(h0)
     gw, gu = np.zeros((2, len(k), k.shape[2]), k.dtype)
@@ -190,7 +190,7 @@ def _over_blocks(kernel: Any, k: np.ndarray, *rest: Any, threads: int) -> None:
 # Keys have width E, values M; the state of a head is (E, M).
 
 
-@jit(reorder=True)
+@jit(reorder=True, inline=True)
 def _advance_head(r, k, v, w, u, state, y):
     bonus = r.dtype.type(0)
     for i in range(r.size):
@@ -204,7 +204,7 @@ def _advance_head(r, k, v, w, u, state, y):
             row[j] = w_i * row[j] + k_i * v[j]
 
 
-@jit(reorder=True)
+@jit(reorder=True, inline=True)
 def _retreat_head(r, k, v, w, u, gy, before, g, gr, gk, gv, gw, gu):
     # g (E, M): the cotangent of the state after the step, from what comes later; then of the state before it
     zero = r.dtype.type(0)
@@ -236,7 +236,7 @@ def _wkv6_rows(start, stop, r, k, v, w, u, S, y):
             _advance_head(r[row, t], k[row, t], v[row, t], w[row, t], u[row], S[row], y[row, t])
 
 
-@jit
+@jit(inline=True)
 def _walk_head(first, count, k, v, w, states):
     # ``count`` steps of a head of one sample from states[0]; states[j + 1] is the one after step first + j
     for n in range(count):
@@ -295,7 +295,7 @@ def wkv6_vjp(
 
 def _heads(*arrays: np.ndarray) -> list[np.ndarray]:
     """The arrays with (B, H) as one axis; contiguous ones share their memory with the result."""
-    return [np.ascontiguousarray(x).reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in arrays]
+    return [x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for x in contiguous(*arrays)]
 
 
 def _least(r: np.ndarray, v: np.ndarray) -> int:

@@ -122,3 +122,13 @@ def test_derivatives_through_the_kernels():
     mt.check_grads(
         lambda a, b, h: linear_recurrence.gated_linear_recurrence(a, b, state=h, form="chunked", chunk=2), a, b, start
     )
+
+
+def test_read_only_arrays_run_the_same_code():
+    arrays = [x.astype(np.float32) for x in draw_scan(np.random.default_rng(0), 1, 4, 8, 2)]
+    y = kernels.selective_scan(*arrays, threads=1)[0]
+    known = len(kernels._scan_rows.dispatcher().signatures)
+    for x in arrays:
+        x.flags.writeable = False
+    np.testing.assert_array_equal(kernels.selective_scan(*arrays, threads=1)[0], y)
+    assert len(kernels._scan_rows.dispatcher().signatures) == known

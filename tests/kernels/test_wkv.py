@@ -119,3 +119,13 @@ def test_derivatives_through_the_kernels():
     mt.check_grads(
         lambda r, k, v, w, u, S: wkv6(r, k, v, w, u, state=S, return_state=True), *draw6(rng, 1, 2, 4, 17, 9)
     )  # fmt: skip
+
+
+def test_read_only_arrays_run_the_same_code():
+    arrays = [x.astype(np.float32) for x in draw6(np.random.default_rng(0), 1, 2, 4, 8, 8)]
+    y = kernels.wkv6(*arrays, threads=1)[0]
+    known = len(kernels._wkv6_rows.dispatcher().signatures)
+    for x in arrays:
+        x.flags.writeable = False
+    np.testing.assert_array_equal(kernels.wkv6(*arrays, threads=1)[0], y)
+    assert len(kernels._wkv6_rows.dispatcher().signatures) == known
