@@ -25,12 +25,17 @@ KERNELS = ("numba", "numpy")
 _FLOAT64 = np.dtype(np.float64)
 
 
+def _processors() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Config:
-    """kernels: "numba" or "numpy" (the naive twins); threads: of the kernels' pool; dtype: of new parameters."""
+    """kernels: "numba" or "numpy" (the naive twins); threads: that compute at a time; dtype: of new parameters."""
 
     kernels: str = "numba"
-    threads: int = os.cpu_count() or 1
+    threads: int = _processors()
     dtype: np.dtype = _FLOAT64
 
 

@@ -29,10 +29,10 @@ from minitf.kernels.compile import jit
 from minitf.kernels.elementary import exp, largest, tanh
 from minitf.kernels.pool import blas_alone, over_rows
 
-#: queries and keys of a block: what a core's second cache holds
-BLOCK_T, BLOCK_S = 256, 256
+#: queries, at most, and keys of a block: what a core's second cache holds
+BLOCK_T, BLOCK_S = 256, 512
 #: on the way back, where there are two arrays of that size
-BACK_T, BACK_S = 128, 256
+BACK_T, BACK_S = 256, 256
 #: queries up to which a row of keys is read by few and no matrix product pays, and the keys of one part then
 FEW, PART_S = 16, 4096
 #: rows of keys from which one pass over the blocks keeps the threads busy
@@ -78,49 +78,50 @@ def _reach(first, nearest, farthest, n):
 
 
 @jit
-def _finish_logits(s, low, high, softcap, slope, bias, mask, r, i, first):
-    """Products low:high of query i of row r, the first of them with key ``first``: biased, capped, masked.
+def _finish_logits(s, softcap, slope, bias, mask, r, i, first):
+    """Products of query i of row r with keys from ``first`` on: biased, capped, masked.
 
     With a cap, ``slope`` becomes its derivative.
     """
     if bias.values.size > 0:
-        n, row = bias.of_row[r], i if bias.values.shape[1] > 1 else 0
-        for j in range(low, high):
-            s[j] += bias.values[n, row, first + j]
+        biases = bias.values[bias.of_row[r], i if bias.values.shape[1] > 1 else 0, first : first + s.size]
+        for j in range(s.size):
+            s[j] += biases[j]
     if softcap > 0:
-        for j in range(low, high):
+        for j in range(s.size):
             c = tanh(s[j] / softcap)
             s[j] = softcap * c
             slope[j] = 1 - c * c
     if mask.values.size > 0:
-        n, row = mask.of_row[r], i if mask.values.shape[1] > 1 else 0
-        for j in range(low, high):
-            s[j] = s[j] if mask.values[n, row, first + j] else -np.inf
+        seen = mask.values[mask.of_row[r], i if mask.values.shape[1] > 1 else 0, first : first + s.size]
+        for j in range(s.size):
+            s[j] = s[j] if seen[j] else -np.inf
 
 
 @jit(reorder=True)
-def _exponentials(s, low, high, shift):
-    """s = exp(s - shift) within low:high and 0 elsewhere; returns the sum."""
+def _exponentials(s, shift):
+    """s = exp(s - shift); returns the sum."""
     total = s.dtype.type(0)
-    for j in range(low):
-        s[j] = 0
-    for j in range(low, high):
+    for j in range(s.size):
         s[j] = exp(s[j] - shift)
         total += s[j]
-    for j in range(high, s.size):
-        s[j] = 0
     return total
 
 
 @jit
-def _hear(s, low, high, o, top, total, i):
+def _clear(s):
+    for j in range(s.size):
+        s[j] = 0
+
+
+@jit
+def _hear(s, o, top, total, i):
     """Turns logits of row i into exponentials and brings ``o``, ``top`` and ``total`` to the new largest logit."""
-    peak = max(top[i], largest(s[low:high]))
+    peak = max(top[i], largest(s))
     if peak == -np.inf:
-        for j in range(s.size):
-            s[j] = 0
+        _clear(s)
         return
-    more = _exponentials(s, low, high, peak)
+    more = _exponentials(s, peak)
     if peak != top[i]:
         factor = exp(top[i] - peak)
         total[i] *= factor
@@ -146,21 +147,21 @@ def _divide(o, top, total, lse, r, i):
 
 
 @jit
-def _forward(begin, end, q, k, v, shape, bias, mask, sinks, out, lse):
-    """Blocks begin:end of queries, counted through all rows; ``out`` holds zeros."""
+def _forward(begin, end, size, q, k, v, shape, bias, mask, sinks, out, lse):
+    """Blocks begin:end of ``size`` queries, counted through all rows; ``out`` holds zeros."""
     T, S, E, W = q.shape[1], k.shape[1], q.shape[2], v.shape[2]
     number = q.dtype.type
     scale, softcap = number(shape.scale), number(shape.softcap)
-    blocks = (T + BLOCK_T - 1) // BLOCK_T
-    scaled = np.empty((BLOCK_T, E), q.dtype)
-    memory = np.empty(BLOCK_T * BLOCK_S, q.dtype)
-    heard = np.empty((BLOCK_T, W), q.dtype)
+    blocks = (T + size - 1) // size
+    scaled = np.empty((size, E), q.dtype)
+    memory = np.empty(size * BLOCK_S, q.dtype)
+    heard = np.empty((size, W), q.dtype)
     slope = np.empty(BLOCK_S, q.dtype)
-    top = np.empty(BLOCK_T, q.dtype)
-    total = np.empty(BLOCK_T, q.dtype)
+    top = np.empty(size, q.dtype)
+    total = np.empty(size, q.dtype)
     for block in range(begin, end):
-        r, start = block // blocks, (block % blocks) * BLOCK_T
-        stop = min(start + BLOCK_T, T)
+        r, start = block // blocks, (block % blocks) * size
+        stop = min(start + size, T)
         t, kv, position = stop - start, r // shape.group, S - T + start
         _scaled(q[r], start, stop, scale, scaled)
         for i in range(t):
@@ -174,8 +175,10 @@ def _forward(begin, end, q, k, v, shape, bias, mask, sinks, out, lse):
             np.dot(scaled[:t], k[kv, first:last].T, s)
             for i in range(t):
                 lo, hi = _reach(position + i - first, shape.nearest, shape.farthest, n)
-                _finish_logits(s[i], lo, hi, softcap, slope, bias, mask, r, start + i, first)
-                _hear(s[i], lo, hi, out[r, start + i], top, total, i)
+                _clear(s[i, :lo])
+                _clear(s[i, hi:])
+                _finish_logits(s[i, lo:hi], softcap, slope, bias, mask, r, start + i, first + lo)
+                _hear(s[i, lo:hi], out[r, start + i], top, total, i)
             np.dot(s, v[kv, first:last], heard[:t])
             for i in range(t):
                 for w in range(W):
@@ -219,8 +222,10 @@ def _partials(begin, end, q, k, v, shape, bias, mask, tops, totals, sums):
             _products(scaled, k[kv], first, n, s)
             for i in range(T):
                 lo, hi = _reach(S - T + i - first, shape.nearest, shape.farthest, n)
-                _finish_logits(s[i, :n], lo, hi, softcap, slope, bias, mask, r, i, first)
-                _hear(s[i, :n], lo, hi, sums[part, i], tops[part], totals[part], i)
+                _clear(s[i, :lo])
+                _clear(s[i, hi:n])
+                _finish_logits(s[i, lo:hi], softcap, slope, bias, mask, r, i, first + lo)
+                _hear(s[i, lo:hi], sums[part, i], tops[part], totals[part], i)
             for j in range(n):
                 for i in range(T):
                     for w in range(W):
@@ -257,12 +262,13 @@ def _weights(p, slope, shape, softcap, bias, mask, lse, r, start, distance, firs
     """Products p (t, n) become weights, by lse; ``distance``: of the first query and the first key."""
     for i in range(p.shape[0]):
         if lse[r, start + i] == -np.inf:
-            for j in range(p.shape[1]):
-                p[i, j] = 0
+            _clear(p[i])
             continue
         lo, hi = _reach(distance + i, shape.nearest, shape.farthest, p.shape[1])
-        _finish_logits(p[i], lo, hi, softcap, slope[i], bias, mask, r, start + i, first)
-        _exponentials(p[i], lo, hi, lse[r, start + i])
+        _clear(p[i, :lo])
+        _clear(p[i, hi:])
+        _finish_logits(p[i, lo:hi], softcap, slope[i, lo:hi], bias, mask, r, start + i, first + lo)
+        _exponentials(p[i, lo:hi], lse[r, start + i])
 
 
 @jit
@@ -289,30 +295,31 @@ def _add_to(total, r, start, part, count, factor):
 
 
 @jit
-def _backward(begin, end, one_pass, q, k, v, shape, bias, mask, lse, delta, g, dq, dk, dv, dlogits):
+def _backward(begin, end, one_pass, size, q, k, v, shape, bias, mask, lse, delta, g, dq, dk, dv, dlogits):
     """The cotangents of keys and values, which hold zeros: of rows begin:end of k in one pass, which finds those of
-    the queries too, or of blocks begin:end of keys, counted through all rows. dlogits is filled if it has a size."""
+    the queries too, or of blocks begin:end of keys, counted through all rows. Keys meet ``size`` queries at a time;
+    dlogits is filled if it has a size."""
     T, S, E, W = q.shape[1], k.shape[1], q.shape[2], v.shape[2]
     number = q.dtype.type
     scale, softcap = number(shape.scale), number(shape.softcap)
     blocks = (S + BACK_S - 1) // BACK_S
-    scaled = np.empty((BACK_T, E), q.dtype)
-    p_memory = np.empty(BACK_T * BACK_S, q.dtype)
-    ds_memory = np.empty(BACK_T * BACK_S, q.dtype)
-    slope = np.empty((BACK_T, BACK_S), q.dtype)
+    scaled = np.empty((size, E), q.dtype)
+    p_memory = np.empty(size * BACK_S, q.dtype)
+    ds_memory = np.empty(size * BACK_S, q.dtype)
+    slope = np.empty((size, BACK_S), q.dtype)
     of_keys = np.empty((BACK_S, E), q.dtype)
     of_values = np.empty((BACK_S, W), q.dtype)
-    of_queries = np.empty((BACK_T, E), q.dtype)
+    of_queries = np.empty((size, E), q.dtype)
     for block in range(begin * blocks if one_pass else begin, end * blocks if one_pass else end):
         kv, first = block // blocks, (block % blocks) * BACK_S
-        last = min(first + BACK_S, S)
-        n = last - first
+        end_of_keys = min(first + BACK_S, S)
         for r in range(kv * shape.group, (kv + 1) * shape.group):
-            # queries at positions first + nearest to last - 1 + farthest
+            # queries at positions first + nearest to end_of_keys - 1 + farthest
             low = max(first + shape.nearest - (S - T), 0)
-            for start in range(low - low % BACK_T, min(last + shape.farthest - (S - T), T), BACK_T):
-                stop = min(start + BACK_T, T)
-                t = stop - start
+            for start in range(low - low % size, min(end_of_keys + shape.farthest - (S - T), T), size):
+                stop = min(start + size, T)
+                last = min(end_of_keys, S - T + stop - shape.nearest)
+                t, n = stop - start, last - first
                 p = p_memory[: t * n].reshape(t, n)
                 ds = ds_memory[: t * n].reshape(t, n)
                 _scaled(q[r], start, stop, scale, scaled)
@@ -330,26 +337,26 @@ def _backward(begin, end, one_pass, q, k, v, shape, bias, mask, lse, delta, g, d
 
 
 @jit
-def _backward_queries(begin, end, q, k, v, shape, bias, mask, lse, delta, g, dq):
-    """The cotangents of blocks begin:end of queries, counted through all rows; dq holds zeros."""
+def _backward_queries(begin, end, size, q, k, v, shape, bias, mask, lse, delta, g, dq):
+    """The cotangents of blocks begin:end of ``size`` queries, counted through all rows; dq holds zeros."""
     T, S, E = q.shape[1], k.shape[1], q.shape[2]
     number = q.dtype.type
     scale, softcap = number(shape.scale), number(shape.softcap)
-    blocks = (T + BACK_T - 1) // BACK_T
-    scaled = np.empty((BACK_T, E), q.dtype)
-    p_memory = np.empty(BACK_T * BACK_S, q.dtype)
-    ds_memory = np.empty(BACK_T * BACK_S, q.dtype)
-    slope = np.empty((BACK_T, BACK_S), q.dtype)
-    of_queries = np.empty((BACK_T, E), q.dtype)
+    blocks = (T + size - 1) // size
+    scaled = np.empty((size, E), q.dtype)
+    p_memory = np.empty(size * BACK_S, q.dtype)
+    ds_memory = np.empty(size * BACK_S, q.dtype)
+    slope = np.empty((size, BACK_S), q.dtype)
+    of_queries = np.empty((size, E), q.dtype)
     nowhere = np.empty((0, 0, 0), q.dtype)
     for block in range(begin, end):
-        r, start = block // blocks, (block % blocks) * BACK_T
-        stop = min(start + BACK_T, T)
+        r, start = block // blocks, (block % blocks) * size
+        stop = min(start + size, T)
         t, kv, position = stop - start, r // shape.group, S - T + start
         _scaled(q[r], start, stop, scale, scaled)
         low = max(position - shape.farthest, 0)
         for first in range(low - low % BACK_S, min(position + t - shape.nearest, S), BACK_S):
-            last = min(first + BACK_S, S)
+            last = min(first + BACK_S, position + t - shape.nearest, S)
             n = last - first
             p = p_memory[: t * n].reshape(t, n)
             ds = ds_memory[: t * n].reshape(t, n)
@@ -398,8 +405,8 @@ def attention(
         over_rows(_merge, R, parts, sinks, tops, totals, sums, out, lse)
         return out, lse
     with blas_alone():
-        blocks = R * -(-T // BLOCK_T)
-        over_rows(_forward, blocks, q, k, v, shape, bias, mask, sinks, out, lse, threads=threads, uneven=True)
+        size = _queries(T, BLOCK_T)
+        over_rows(_forward, R * -(-T // size), size, q, k, v, shape, bias, mask, sinks, out, lse, threads=threads)
     return out, lse
 
 
@@ -426,14 +433,20 @@ def attention_vjp(
     dq, dk, dv = np.zeros_like(q), np.zeros_like(k), np.zeros_like(v)
     dlogits = np.zeros((R, T, S) if logits else (0, 0, 0), q.dtype)
     given = (q, k, v, shape, bias, mask, lse, delta, g)
+    size = _queries(T, BACK_T)
     with blas_alone():
         if rows >= MANY:
-            over_rows(_backward, rows, True, *given, dq, dk, dv, dlogits, threads=threads)
+            over_rows(_backward, rows, True, size, *given, dq, dk, dv, dlogits, threads=threads)
         else:
             blocks = rows * -(-S // BACK_S)
-            over_rows(_backward, blocks, False, *given, dq, dk, dv, dlogits, threads=threads, uneven=True)
-            over_rows(_backward_queries, R * -(-T // BACK_T), *given, dq, threads=threads, uneven=True)
+            over_rows(_backward, blocks, False, size, *given, dq, dk, dv, dlogits, threads=threads)
+            over_rows(_backward_queries, R * -(-T // size), size, *given, dq, threads=threads)
     return dq, dk, dv, dlogits if logits else None
+
+
+def _queries(T: int, most: int) -> int:
+    """Of a block: fewer when there are few in all, for half of a block on the diagonal is computed in vain."""
+    return min(most, max(T // 2, 64))
 
 
 def _shared(x: Extra, shape: Shape) -> bool:
@@ -451,7 +464,8 @@ def visited(T: int, S: int, shape: Shape, back: bool = False) -> int:
     """The logits of one row of q that the forward (or backward) kernel computes, those of skipped blocks left out."""
     if T <= FEW and not back:
         return T * S
-    block_t, block_s = (BACK_T, BACK_S) if back else (BLOCK_T, BLOCK_S)
+    most, block_s = (BACK_T, BACK_S) if back else (BLOCK_T, BLOCK_S)
+    block_t = _queries(T, most)
     total = 0
     for start in range(0, T, block_t):
         t = min(block_t, T - start)
@@ -459,8 +473,7 @@ def visited(T: int, S: int, shape: Shape, back: bool = False) -> int:
         high = min(S - T + start + t - shape.nearest, S)
         if high > low:
             first = low - low % block_s
-            end = min(-(-high // block_s) * block_s, S) if back else high
-            total += t * (end - first)
+            total += t * (high - first)
     return total
 
 

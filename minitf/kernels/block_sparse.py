@@ -108,7 +108,7 @@ def matmul(x: np.ndarray, data: np.ndarray, indices: np.ndarray, indptr: np.ndar
         part = slice(first, first + TOKENS)
         xt = np.ascontiguousarray(x[part].T, dtype)
         arrays = xt, data, rows, r * indptr, out[part]
-        over_rows(_matmul_columns, columns, *arrays, threads=threads, least=least, uneven=True)
+        over_rows(_matmul_columns, columns, *arrays, threads=threads, least=least)
     return out
 
 
@@ -127,7 +127,7 @@ def sampled(
     xt, gt = np.ascontiguousarray(x.T), np.ascontiguousarray(g.T)
     columns = indptr.size - 1
     least = csr.worth(columns, out.size * len(x))
-    over_rows(_sampled_columns, columns, xt, gt, indices, indptr, out, threads=threads, least=least, uneven=True)
+    over_rows(_sampled_columns, columns, xt, gt, indices, indptr, out, threads=threads, least=least)
     return out
 
 

@@ -53,7 +53,7 @@ def spmm(data: np.ndarray, indices: np.ndarray, indptr: np.ndarray, x: np.ndarra
     out = np.empty((indptr.size - 1, x.shape[1]), x.dtype)
     least = worth(len(out), indices.size * x.shape[1])
     arrays = np.ascontiguousarray(data), indices, indptr, np.ascontiguousarray(x)
-    over_rows(_spmm_rows, len(out), *arrays, out, threads=threads, least=least, uneven=True)
+    over_rows(_spmm_rows, len(out), *arrays, out, threads=threads, least=least)
     return out
 
 
@@ -68,7 +68,7 @@ def sddmm(q: np.ndarray, k: np.ndarray, indices: np.ndarray, indptr: np.ndarray,
     out = np.empty(indices.size, q.dtype)
     least = worth(len(q), indices.size * q.shape[1])
     arrays = np.ascontiguousarray(q), np.ascontiguousarray(k), indices, indptr
-    over_rows(_sddmm_rows, len(q), *arrays, out, threads=threads, least=least, uneven=True)
+    over_rows(_sddmm_rows, len(q), *arrays, out, threads=threads, least=least)
     return out
 
 

@@ -50,7 +50,7 @@ def add_rows(x: np.ndarray, ids: np.ndarray, *, V: int, threads: int) -> np.ndar
     starts, order = np.empty(V + 1, np.int64), np.empty(len(ids), np.int64)
     _sort(np.ascontiguousarray(ids, np.int64), starts, order)
     least = max(1, WORTH * V // max(x.size + out.size, 1))
-    over_rows(_add_rows, V, np.ascontiguousarray(x), starts, order, out, threads=threads, least=least, uneven=True)
+    over_rows(_add_rows, V, np.ascontiguousarray(x), starts, order, out, threads=threads, least=least)
     return out
 
 

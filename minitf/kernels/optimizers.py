@@ -78,7 +78,7 @@ def _over_pieces(kernel: Callable[..., None], steps: Iterable[tuple[Any, ...]], 
         for piece in pieces[start:stop]:
             kernel(*piece)
 
-    over_rows(some, len(pieces), threads=min(threads, 1 + total // PIECE), uneven=True)
+    over_rows(some, len(pieces), threads=min(threads, 1 + total // PIECE))
 
 
 Rows = Sequence[tuple[Any, ...]]

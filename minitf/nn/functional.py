@@ -38,6 +38,7 @@ from minitf.autodiff.ops.resample import interpolate
 from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
 from minitf.kernels import dropout as kernels
+from minitf.kernels import product
 from minitf.nn.activations import geglu, gelu, glu, reglu, relu, silu, softcap, squared_relu, swiglu
 from minitf.nn.causal_conv import causal_conv1d
 from minitf.nn.init import generator
@@ -96,7 +97,7 @@ __all__ = [
 
 
 def _linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    out = np.matmul(x, weight)
+    out = product.matmul(x, weight, threads=current().threads)
     out += bias
     return out
 

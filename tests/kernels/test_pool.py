@@ -17,12 +17,11 @@ def count(start, stop, seen):
     seen[start:stop] += 1
 
 
-@pytest.mark.parametrize("uneven", [False, True])
 @pytest.mark.parametrize("threads", [1, 2, 3, 7, 100])
 @pytest.mark.parametrize("rows", [0, 1, 2, 5, 1000])
-def test_every_row_is_computed_once(rows, threads, uneven):
+def test_every_row_is_computed_once(rows, threads):
     seen = np.zeros(rows, int)
-    pool.over_rows(count, rows, seen, threads=threads, uneven=uneven)
+    pool.over_rows(count, rows, seen, threads=threads)
     assert (seen == 1).all()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from minitf.autodiff.config import current
 from minitf.autodiff.dtypes import common_dtype, to_add_up
 from minitf.autodiff.errors import ShapeError, broadcast_message
 from minitf.autodiff.ops.broadcast import astype, broadcast_to, conj, reshape, unbroadcast
@@ -16,13 +17,14 @@ from minitf.autodiff.ops.elementwise import multiply
 from minitf.autodiff.ops.shape import diagonal, expand_dims, squeeze, swapaxes, transpose
 from minitf.autodiff.rules import defcost, defjvp, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import product
 
 
 def _matmul(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     if x.dtype is y.dtype and x.dtype.itemsize > 2:
-        return np.matmul(x, y)
+        return product.matmul(x, y, threads=current().threads)
     (x, y), dtype = to_add_up(x, y)
-    return np.matmul(x, y).astype(dtype, copy=False)
+    return product.matmul(x, y, threads=current().threads).astype(dtype, copy=False)
 
 
 matmul_p = Primitive("matmul", _matmul)
