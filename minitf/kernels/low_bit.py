@@ -3,10 +3,11 @@
     int4_matmul      x @ W,  W_kn = scale_gn (code_kn - zero_gn)      codes 0 .. 15, g the group of inputs that has k
     ternary_matmul   x @ W,  W_kn = scale_n code_kn                   codes -1, 0, 1
 
-The float matrix never exists as a whole. For a few rows of x (decoding) a strip of weights is unpacked into the innermost
-cache, used for all rows and forgotten; sums run in the order of k, and the bits of a row do not depend on the rows beside
-it. A product with -1, 0 or 1 is exact, so the ternary sum is one of additions and subtractions: exact in int32 for int8 x,
-and for floats rounded as the sum in this order is. From ROWS rows on, panels of columns are unpacked for NumPy's BLAS.
+The float matrix never exists as a whole. For one row of x (decoding) a weight is used as it is unpacked; for a few, a strip
+of weights is unpacked into the innermost cache, used for all rows and forgotten. Sums run in the order of k, and the bits of
+a row do not depend on the rows beside it. A product with -1, 0 or 1 is exact, so the ternary sum is one of additions and
+subtractions: exact in int32 for int8 x, and for floats rounded as the sum in this order is. From ROWS rows on, panels of
+columns are unpacked for BLAS.
 
 Two 4-bit codes share a byte, of consecutive inputs: code[2j] + 16 code[2j + 1], packed (⌈K / 2⌉, N). Four ternary ones do,
 of outputs ⌈N / 4⌉ apart: sum_i (code[:, n + i ⌈N / 4⌉] + 1) 4^i, packed (K, ⌈N / 4⌉), which is the transpose of the layout
@@ -23,9 +24,10 @@ from minitf.kernels.compile import jit
 from minitf.kernels.gathered import add_product
 from minitf.kernels.integer import LONGEST
 from minitf.kernels.pool import over_rows
+from minitf.kernels.product import matmul
 
-#: rows of x from which it pays to unpack for BLAS, and the columns that are unpacked for it
-ROWS, PANEL = 32, 512
+#: rows of x from which it pays to unpack for BLAS, and the columns that are unpacked for it, or used for a single row
+ROWS, PANEL = 12, 512
 #: inputs and outputs of a strip of weights
 STRIP, WIDE = 16, 256
 
@@ -68,6 +70,24 @@ def _int4_columns(start, stop, x, packed, scale, zero, group, out):
 
 
 @jit
+def _int4_one(start, stop, x, packed, scale, zero, group, out):
+    """Panels of PANEL columns for one row of x, whose weights are used as they come."""
+    number, N = x.dtype.type, packed.shape[1]
+    for panel in range(start, stop):
+        here = slice(panel * PANEL, min((panel + 1) * PANEL, N))
+        y = out[here]
+        y[:] = 0
+        for k in range(x.size):
+            codes, s, z, x_k = packed[k // 2, here], scale[k // group, here], zero[k // group, here], x[k]
+            if k % 2 == 0:
+                for j in range(codes.size):
+                    y[j] += x_k * ((number(np.int32(codes[j] & 15)) - z[j]) * s[j])
+            else:
+                for j in range(codes.size):
+                    y[j] += x_k * ((number(np.int32(codes[j] >> 4)) - z[j]) * s[j])
+
+
+@jit
 def _int4_rows(start, stop, packed, scale, zero, group, n, w):
     """Rows of W, columns from n on, for BLAS."""
     _unpack_int4(start, stop, packed, scale, zero, group, n, w[start:])
@@ -103,6 +123,9 @@ def int4_matmul(x: np.ndarray, packed: np.ndarray, scale: np.ndarray, zero: np.n
     zero = np.ascontiguousarray(np.broadcast_to(zero, scale.shape), x.dtype)
     weights = np.ascontiguousarray(packed), np.ascontiguousarray(scale, x.dtype), zero, group
     x, out = np.ascontiguousarray(x), np.empty((M, N), x.dtype)
+    if M == 1:
+        over_rows(_int4_one, math.ceil(N / PANEL), x[0], *weights, out[0], threads=threads)
+        return out
     if M < ROWS:
         over_rows(_int4_columns, math.ceil(N / WIDE), x, *weights, out, threads=threads)
         return out
@@ -110,7 +133,7 @@ def int4_matmul(x: np.ndarray, packed: np.ndarray, scale: np.ndarray, zero: np.n
     for n in range(0, N, PANEL):
         w = space[: K * min(PANEL, N - n)].reshape(K, -1)
         over_rows(_int4_rows, K, *weights, n, w, threads=threads, least=STRIP)
-        out[:, n : n + PANEL] = x @ w
+        out[:, n : n + PANEL] = matmul(x, w, threads=threads)
     return out
 
 
@@ -146,6 +169,24 @@ def _ternary_columns(start, stop, x, packed, out):
             for quarter in range(4):
                 for j in range(wide):
                     out[i, quarter, n + j] = y[i, quarter * wide + j]
+
+
+@jit
+def _ternary_one(start, stop, x, packed, out):
+    """Panels of PANEL columns for one row of x, whose weights are used as they come; out (4, ⌈N / 4⌉)."""
+    number = out.dtype.type
+    for panel in range(start, stop):
+        here = slice(panel * (PANEL // 4), min((panel + 1) * (PANEL // 4), packed.shape[1]))
+        total = np.zeros((4, PANEL // 4), out.dtype)
+        for k in range(x.size):
+            codes, x_k = packed[k, here], number(x[k])
+            for j in range(codes.size):
+                code = np.int32(codes[j])
+                total[0, j] += x_k * number(np.int32((code & 3) - 1))
+                total[1, j] += x_k * number(np.int32((code >> 2 & 3) - 1))
+                total[2, j] += x_k * number(np.int32((code >> 4 & 3) - 1))
+                total[3, j] += x_k * number(np.int32((code >> 6) - 1))
+        out[:, here] = total[:, : packed[0, here].size]
 
 
 @jit
@@ -195,7 +236,9 @@ def ternary_matmul(
         raise ValueError(f"ternary_matmul: x {x.shape} and packed {packed.shape} do not fit each other and N = {N}")
     x, packed, dtype = np.ascontiguousarray(x), np.ascontiguousarray(packed), _summed(x)
     out = np.empty((M, 4, quarter), dtype)
-    if M < ROWS or dtype == np.int32:
+    if M == 1:
+        over_rows(_ternary_one, math.ceil(4 * quarter / PANEL), x[0], packed, out[0], threads=threads)
+    elif M < ROWS or dtype == np.int32:
         panels = math.ceil(4 * quarter / WIDE)
         over_rows(_ternary_columns, panels, x, packed, out, threads=threads)
     else:
@@ -204,7 +247,7 @@ def ternary_matmul(
         for n in range(0, quarter, wide):
             w = space[: K * 4 * min(wide, quarter - n)].reshape(K, 4, -1)
             over_rows(_ternary_rows, K, packed, n, w, threads=threads, least=STRIP)
-            out[:, :, n : n + wide] = (x @ w.reshape(K, -1)).reshape(M, 4, -1)
+            out[:, :, n : n + wide] = matmul(x, w.reshape(K, -1), threads=threads).reshape(M, 4, -1)
     y = out.reshape(M, 4 * quarter)[:, :N]
     return np.ascontiguousarray(y) if scale is None else y * scale
 

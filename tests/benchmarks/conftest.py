@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-BESIDE_TORCH = ("test_side_by_side.py", "test_recurrences.py")
+BESIDE_TORCH = "test_side_by_side.py"
 #: name -> what is known about it so far
 RESULTS: dict[str, dict[str, Any]] = {}
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Only `make bench` times things against PyTorch; elsewhere these modules are not even imported."""
-    other = collection_path.name in BESIDE_TORCH and not config.getoption("benchmark_only")
+    """Only `make bench` times things against PyTorch; elsewhere its modules are not even imported."""
+    other = collection_path.name == BESIDE_TORCH and not config.getoption("benchmark_only")
     return True if other else None
 
 

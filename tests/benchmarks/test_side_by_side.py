@@ -23,41 +23,12 @@ import minitf as mt
 from minitf.nn import functional as F
 
 torch = pytest.importorskip("torch")
+import cases_low_bit  # noqa: E402
+import cases_recurrent  # noqa: E402
+from sides import Cases, Sides, floats, twin, with_gradients  # noqa: E402
 
 THREADS = int(os.environ.get("MINITF_BENCH_THREADS", "2"))
 ROUNDS, ENOUGH = 15, 5
-Sides = dict[str, Callable[[], Any]]
-
-
-def floats(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def twin(function: Callable[..., Any], *arrays: Any, **options: Any) -> Callable[[], Any]:
-    """``function`` with the kernels off."""
-
-    def run() -> Any:
-        with mt.config(kernels="numpy"):
-            return function(*arrays, **options)
-
-    return run
-
-
-def elementwise(ours: Callable[..., Any], theirs: Callable[..., Any], *arrays: np.ndarray) -> Sides:
-    """A function and its gradient: forward and backward together."""
-
-    def both(*xs: np.ndarray) -> Any:
-        out, pullback = mt.vjp(ours, *xs)
-        return pullback(np.ones(out.shape, out.dtype))
-
-    leaves = [torch.tensor(x, requires_grad=True) for x in arrays]
-
-    def eager() -> Any:
-        out = theirs(*leaves)
-        return torch.autograd.grad(out, leaves, torch.ones_like(out))
-
-    return {"ours": lambda: both(*arrays), "torch": eager, "numpy": twin(both, *arrays)}
-
 
 # -- attention ----------------------------------------------------------------------------------------------------
 
@@ -146,7 +117,7 @@ def gpt_train_step() -> Sides:
     return {"ours": ours, "torch": theirs, "numpy": twin(ours)}
 
 
-CASES: dict[str, tuple[Callable[[], Sides], str]] = {
+CASES: Cases = {
     "gpt_train_step": (gpt_train_step, "B=8 T=256 D=256 H=8 L=4 F=1024 V=4096, AdamW"),
     **{
         f"attention_causal_{T}_{way}": (lambda T=T, make=make: make(T), f"B·H=16 T={T} E=64")
@@ -155,26 +126,28 @@ CASES: dict[str, tuple[Callable[[], Sides], str]] = {
     },
     "decode_attention_32k": (decode_attention, "one query, 32 heads on 8 key/value heads, 32768 keys, E=64"),
     "layer_norm": (
-        lambda: elementwise(
+        lambda: with_gradients(
             F.layer_norm, lambda x, w, b: torch.nn.functional.layer_norm(x, (1024,), w, b),
             floats(4096, 1024), floats(1024), floats(1024),
         ),
         "(4096, 1024), forward and backward",
     ),
     "rms_norm": (
-        lambda: elementwise(
+        lambda: with_gradients(
             F.rms_norm, lambda x, w: torch.nn.functional.rms_norm(x, (1024,), w, 1e-6), floats(4096, 1024), floats(1024)
         ),
         "(4096, 1024), forward and backward",
     ),
     "softmax": (
-        lambda: elementwise(F.softmax, lambda x: torch.softmax(x, -1), floats(4096, 1024)),
+        lambda: with_gradients(F.softmax, lambda x: torch.softmax(x, -1), floats(4096, 1024)),
         "(4096, 1024), forward and backward",
     ),
     "gelu": (
-        lambda: elementwise(F.gelu, torch.nn.functional.gelu, floats(2048, 4096)), "(2048, 4096), forward and backward"
+        lambda: with_gradients(F.gelu, torch.nn.functional.gelu, floats(2048, 4096)), "(2048, 4096), forward and backward"
     ),
     "cross_entropy": (cross_entropy, "(2048, 8192), forward and backward"),
+    **cases_recurrent.CASES,
+    **cases_low_bit.CASES,
 }  # fmt: skip
 
 

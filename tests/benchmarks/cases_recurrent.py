@@ -1,20 +1,20 @@
-"""Recurrences against the loops over time that public libraries fall back to on a processor, written anew in PyTorch.
+"""Recurrences beside the loops over time that public libraries fall back to on a processor, written anew in PyTorch.
 
-`make bench`; float32, two threads on each side, forward alone and with the gradients of all inputs. Compare the rows of
-one group. The loops walk over ``unbind``: libraries that index each step pay O(T²) for gradients on top. Nothing here
-asserts a time.
+The loops walk over ``unbind``: libraries that index each step pay O(T²) for gradients on top.
 """
 
-import numpy as np
-import pytest
+from __future__ import annotations
 
-import minitf as mt
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from sides import Cases, Sides, with_gradients
+
 from minitf.recurrent.linear_recurrence import gated_linear_recurrence
 from minitf.recurrent.mamba import selective_scan
 from minitf.recurrent.rwkv import wkv4, wkv6
-
-torch = pytest.importorskip("torch")
-THREADS = 2
 
 
 def torch_scan(u, dt, A, B, C, D):
@@ -75,45 +75,20 @@ def draw_wkv6(rng, B=1, H=4, T=1024, E=64):
     return r, k, v, rng.uniform(0.9, 1, (B, H, T, E)), rng.standard_normal((H, E))
 
 
-CASES = {
-    "selective scan": (selective_scan, torch_scan, draw_scan),
-    "gated linear recurrence": (gated_linear_recurrence, torch_recurrence, draw_recurrence),
-    "wkv4": (wkv4, torch_wkv4, draw_wkv4),
-    "wkv6": (wkv6, torch_wkv6, draw_wkv6),
+def beside(ours: Callable[..., Any], theirs: Callable[..., Any], draw: Callable[..., Any]) -> Callable[[], Sides]:
+    def make() -> Sides:
+        arrays = [x.astype(np.float32) for x in draw(np.random.default_rng(0))]
+        return with_gradients(ours, theirs, *arrays)
+
+    return make
+
+
+CASES: Cases = {
+    "selective_scan": (beside(selective_scan, torch_scan, draw_scan), "B=1 T=2048 P=256 N=16, forward and backward"),
+    "gated_linear_recurrence": (
+        beside(gated_linear_recurrence, torch_recurrence, draw_recurrence),
+        "B=1 T=2048 P=256, forward and backward",
+    ),
+    "wkv": (beside(wkv4, torch_wkv4, draw_wkv4), "RWKV-4, B=1 T=1024 C=256, forward and backward"),
+    "wkv6": (beside(wkv6, torch_wkv6, draw_wkv6), "RWKV-6, B=1 H=4 T=1024 E=64, forward and backward"),
 }
-
-
-def ours(function, arrays, gradients):
-    if not gradients:
-        return lambda: function(*arrays).data
-    weights = np.ones_like(function(*arrays).data)
-    return lambda: mt.vjp(function, *arrays)[1](weights)
-
-
-def theirs(function, arrays, gradients):
-    tensors = [torch.tensor(x, requires_grad=gradients) for x in arrays]
-    if not gradients:
-        return lambda: function(*tensors)
-
-    def run():
-        out = function(*tensors)
-        return torch.autograd.grad(out, tensors, torch.ones_like(out))
-
-    return run
-
-
-@pytest.mark.parametrize("side", ["minitf", "torch"])
-@pytest.mark.parametrize("gradients", [False, True], ids=["forward", "with gradients"])
-@pytest.mark.parametrize("name", CASES)
-def test_recurrence(benchmark, name, gradients, side):
-    benchmark.group = f"{name}, {'with gradients' if gradients else 'forward'}"
-    function, loop, draw = CASES[name]
-    arrays = [x.astype(np.float32) for x in draw(np.random.default_rng(0))]
-    run = ours(function, arrays, gradients) if side == "minitf" else theirs(loop, arrays, gradients)
-    before = torch.get_num_threads()
-    torch.set_num_threads(THREADS)
-    try:
-        with mt.config(threads=THREADS):
-            benchmark.pedantic(run, rounds=5 if side == "torch" else 30, warmup_rounds=1)
-    finally:
-        torch.set_num_threads(before)
