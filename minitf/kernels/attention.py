@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 
 from minitf.kernels.compile import jit
 from minitf.kernels.elementary import exp, largest, tanh
@@ -202,9 +203,10 @@ def _products(q, k, first, n, s):
 
 
 @jit
-def _partials(begin, end, q, k, v, shape, bias, mask, tops, totals, sums):
-    """Parts begin:end of keys, counted through all rows: what the queries hear in each, relative to its largest logit."""
-    T, S, E, W = q.shape[1], k.shape[1], q.shape[2], v.shape[2]
+def _partials(begin, end, q, k, v, S, shape, bias, mask, tops, totals, sums):
+    """Parts begin:end of the first S keys, counted through all rows: what the queries hear in each, relative to its
+    largest logit."""
+    T, E, W = q.shape[1], q.shape[2], v.shape[2]
     number = q.dtype.type
     scale, softcap = number(shape.scale), number(shape.softcap)
     parts = (S + PART_S - 1) // PART_S
@@ -395,15 +397,17 @@ def attention(
         q = q.reshape(-1, shape.group, E)
         out, lse = attention(q, k[:, reach], v[:, reach], bias, mask, sinks, shape=together, threads=threads)
         return out.reshape(R, 1, W), lse.reshape(R, 1)
-    q, k, v, bias, mask, sinks = _contiguous(q, k, v, bias, mask, sinks)
     out, lse = np.zeros((R, T, W), q.dtype), np.empty((R, T), q.dtype)
     if T <= FEW:
+        q, bias, mask, sinks = _contiguous(q, bias, mask, sinks)
+        k, v = _grown(k), _grown(v)
         parts = -(-S // PART_S)
         tops, totals = np.full((R * parts, T), -np.inf, q.dtype), np.zeros((R * parts, T), q.dtype)
         sums = np.zeros((R * parts, T, W), q.dtype)
-        over_rows(_partials, R * parts, q, k, v, shape, bias, mask, tops, totals, sums, threads=threads)
+        over_rows(_partials, R * parts, q, k, v, S, shape, bias, mask, tops, totals, sums, threads=threads)
         over_rows(_merge, R, parts, sinks, tops, totals, sums, out, lse)
         return out, lse
+    q, k, v, bias, mask, sinks = _contiguous(q, k, v, bias, mask, sinks)
     with blas_alone():
         size = _queries(T, BLOCK_T)
         over_rows(_forward, R * -(-T // size), size, q, k, v, shape, bias, mask, sinks, out, lse, threads=threads)
@@ -453,6 +457,15 @@ def _shared(x: Extra, shape: Shape) -> bool:
     """Whether rows that share keys share this as well, all their queries alike."""
     of_row = x.of_row.reshape(-1, shape.group)
     return x.values.shape[1] <= 1 and bool((of_row == of_row[:, :1]).all())
+
+
+def _grown(x: np.ndarray) -> np.ndarray:
+    """The contiguous array (R, room, E) of which x (R, S, E) is the front: a cache, which no step should copy."""
+    row, size = x.shape[2] * x.itemsize, x.strides[0]
+    front = x.strides[1:] == (row, x.itemsize) and size > x.shape[1] * row > 0 and size % row == 0
+    if front and len(x) > 1 and x.flags.writeable:
+        return as_strided(x, (len(x), size // row, x.shape[2]))
+    return np.ascontiguousarray(x)
 
 
 def _contiguous(*arrays: Any) -> Iterator[Any]:

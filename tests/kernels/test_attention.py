@@ -134,3 +134,19 @@ def test_visited_counts_what_the_blocks_hold():
         assert kernels.visited(T, S, shape) <= T * S
     assert kernels.visited(300, 300, Shape(1, 1.0, 0, -300, 300)) == 300 * 300
     assert kernels.visited(300, 300, Shape(1, 1.0, 0, -300, 300), back=True) == 300 * 300
+
+
+def test_decoding_reads_a_growing_cache_in_place():
+    rng = np.random.default_rng(0)
+    buffers = rng.standard_normal((2, 6, 100, 8)).astype(np.float32)
+    q = rng.standard_normal((6, 1, 8)).astype(np.float32)
+    given = nothing(6, np.float32), nothing(6, bool), np.empty(0, np.float32)
+    for held in (slice(0, 1), slice(0, 40), slice(3, 40), slice(0, 100)):
+        k, v = buffers[:, :, held]
+        assert np.shares_memory(kernels._grown(k), k)
+        shape = Shape(1, 1.0, 0.0, 0, 100)
+        in_place = kernels.attention(q, k, v, *given, shape=shape, threads=1)
+        copied = kernels.attention(q, k.copy(), v.copy(), *given, shape=shape, threads=1)
+        np.testing.assert_array_equal(in_place[0], copied[0])
+        np.testing.assert_array_equal(in_place[1], copied[1])
+    assert not np.shares_memory(kernels._grown(buffers[0, :, :40, ::2]), buffers)
