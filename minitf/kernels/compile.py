@@ -37,6 +37,8 @@ ARITHMETIC = frozenset(("nsz", "arcp", "contract", "afn"))
 FORGOTTEN = 30 * 24 * 3600
 
 _lock = threading.RLock()
+#: what is being compiled, each inside the one before: [its signature, when it began, seconds of those inside it]
+_compiling: list[list[Any]] = []
 
 
 class Kernel:
@@ -69,9 +71,12 @@ class Kernel:
             return self._dispatcher
 
     @property
-    def seconds(self) -> float:
-        """CPU seconds that compiling this kernel, and what it calls, has cost this process; loading costs none."""
-        return 0.0 if self._dispatcher is None else self._dispatcher._cache.seconds
+    def compiled(self) -> dict[str, float]:
+        """The signatures that this process has compiled, and the CPU seconds of each; loading costs none.
+
+        The kernels that this one calls count for themselves, unless they are inlined.
+        """
+        return {} if self._dispatcher is None else self._dispatcher._cache.compiled
 
 
 class ByDtype:
@@ -160,8 +165,8 @@ def _cache_of(function: Callable[..., Any]) -> Any:
     from numba.core.compiler import CompileResult
 
     class Cache(_Cache):
-        seconds = 0.0
-        _missed = 0.0
+        def __init__(self) -> None:
+            self.compiled: dict[str, float] = {}
 
         @property
         def cache_path(self) -> str:
@@ -173,13 +178,13 @@ def _cache_of(function: Callable[..., Any]) -> Any:
                 parts = pickle.loads(self._file(sig, target_context.codegen()).read_bytes())
                 return CompileResult._rebuild(target_context, *parts)
             except Exception:  # missing, damaged or of another machine: compiling always works
-                self._missed = time.thread_time()
+                _compiling.append([sig, time.thread_time(), 0.0])
                 return None
 
         def save_overload(self, sig: Any, data: Any) -> None:
             from numba.core.serialize import dumps
 
-            self.seconds += time.thread_time() - self._missed
+            self.compiled[str(sig)] = _finish_compiling(sig)
             path = self._file(sig, data.codegen)
             try:
                 if not path.parent.is_dir():
@@ -204,6 +209,18 @@ def _cache_of(function: Callable[..., Any]) -> Any:
         def flush(self) -> None: ...
 
     return Cache()
+
+
+def _finish_compiling(sig: Any) -> float:
+    """CPU seconds since this signature was missed, without those of what it called. (Numba compiles under a lock.)"""
+    while _compiling:
+        of, began, inside = _compiling.pop()
+        if of == sig:  # others failed to compile
+            seconds = time.thread_time() - began
+            if _compiling:
+                _compiling[-1][2] += seconds
+            return seconds - inside
+    return 0.0
 
 
 def _forget_others(mine: Path) -> None:

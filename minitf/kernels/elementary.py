@@ -336,7 +336,7 @@ def cosines(x, out):
 
 @jit(inline=True)
 def exp_float32(x):
-    """exp(x) within 0.76 ulp"""
+    """exp(x) within 0.79 ulp"""
     return _exp(x, FLOAT32)
 
 
