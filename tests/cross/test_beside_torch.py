@@ -39,9 +39,9 @@ def test_openmp_of_torch_keeps_its_number_of_threads(threads):
         with mt.config(threads=2):
             ours = computed()
         assert openmp_threads() == report
-        theirs = torch.nn.functional.scaled_dot_product_attention(
-            torch.softmax(torch.tensor(X) @ torch.ones(64, 64) / 64, -1), torch.tensor(X), torch.tensor(X), is_causal=True
-        )
+        x = torch.tensor(X)
+        q = torch.softmax(x @ torch.ones(64, 64) / 64, -1)
+        theirs = torch.nn.functional.scaled_dot_product_attention(q, x, x, is_causal=True)
         np.testing.assert_allclose(ours, theirs.numpy(), rtol=2e-5, atol=2e-6)
     finally:
         torch.set_num_threads(before)

@@ -29,9 +29,9 @@ def compiled_here() -> dict[str, float]:
     from minitf.kernels.compile import KERNELS
 
     return {
-        f"{kernel.__module__.removeprefix('minitf.kernels.')}.{kernel.__name__} {signature}": seconds
+        f"{kernel.function.__module__.removeprefix('minitf.kernels.')}.{kernel.function.__name__} {signature}": seconds
         for kernel in KERNELS
-        if kernel.__module__.startswith("minitf.kernels.")
+        if kernel.function.__module__.startswith("minitf.kernels.")
         for signature, seconds in kernel.compiled.items()
     }
 
