@@ -11,7 +11,8 @@ infinities and NaN keep their meaning; a loop whose sum may be reordered says so
 Compiled code is kept on disk, one file for each kernel and signature, in a folder named after a hash of every source
 file in ``minitf/kernels``: an edit in any of them, also in a function that another file calls, compiles anew. (Numba's
 own cache looks at the calling file alone and would return the old result.) The folder is below MINITF_CACHE, by default
-the user's cache directory; where nothing can be written, compiled code lives as long as the process.
+the user's cache directory. Where nothing can be written, and for functions of other places, whose edits the hash does not
+see, compiled code lives as long as the process.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Kernel:
                 # "numpy": division by zero is infinite; Python's exception could not be vectorized
                 options = {"nogil": True, "error_model": "numpy", "forceinline": self.inline}
                 self._dispatcher = numba.njit(**options, fastmath=set(self.arithmetic))(self.function)
-                self._dispatcher._cache = _cache_of(self.function)
+                if self.function.__module__.startswith(f"{__package__}."):
+                    self._dispatcher._cache = _cache_of(self.function)
             return self._dispatcher
 
     @property
@@ -76,7 +78,7 @@ class Kernel:
 
         The kernels that this one calls count for themselves, unless they are inlined.
         """
-        return {} if self._dispatcher is None else self._dispatcher._cache.compiled
+        return {} if self._dispatcher is None else getattr(self._dispatcher._cache, "compiled", {})
 
 
 class ByDtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,25 @@ def results() -> dict[str, dict[str, Any]]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     rows = [finished(name, row) for name, row in RESULTS.items() if row.get("ours_s")]
     if rows:
+        rows = [{**row, "machine": machine()} for row in rows]
         (session.config.rootpath / "benchmarks.json").write_text(json.dumps(rows, indent=1) + "\n")
 
 
+def machine() -> str:
+    import cpuinfo  # comes with pytest-benchmark
+    import numba
+    import numpy as np
+    import torch
+
+    versions = f"NumPy {np.__version__}, Numba {numba.__version__}, PyTorch {torch.__version__}"
+    return f"{cpuinfo.get_cpu_info().get('brand_raw', platform.machine())}, {torch.get_num_threads()} threads; {versions}"
+
+
 def finished(name: str, row: dict[str, Any]) -> dict[str, Any]:
-    """An entry of the file: seconds are medians; ratio is ours to PyTorch's, None where it has no such function."""
+    """An entry of the file: seconds are medians; ratio is ours to PyTorch's, None where it has no such function.
+
+    ``chapters/kernels/benchmarks.json``, which the book shows, is a copy of the file that one whole run wrote.
+    """
     other = row.get("torch_s")
     ratio = row["ours_s"] / other if other else None
     keys = ("ours_s", "torch_s", "numpy_s")
