@@ -39,7 +39,9 @@ def machine() -> str:
     import torch
 
     versions = f"NumPy {np.__version__}, Numba {numba.__version__}, PyTorch {torch.__version__}"
-    return f"{cpuinfo.get_cpu_info().get('brand_raw', platform.machine())}, {torch.get_num_threads()} threads; {versions}"
+    return (
+        f"{cpuinfo.get_cpu_info().get('brand_raw', platform.machine())}, {torch.get_num_threads()} threads; {versions}"
+    )
 
 
 def finished(name: str, row: dict[str, Any]) -> dict[str, Any]:

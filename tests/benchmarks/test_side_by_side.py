@@ -23,8 +23,11 @@ import minitf as mt
 from minitf.nn import functional as F
 
 torch = pytest.importorskip("torch")
+import cases_conv  # noqa: E402
+import cases_local  # noqa: E402
 import cases_low_bit  # noqa: E402
 import cases_recurrent  # noqa: E402
+import cases_sparse  # noqa: E402
 from sides import Cases, Sides, floats, twin, with_gradients  # noqa: E402
 
 THREADS = int(os.environ.get("MINITF_BENCH_THREADS", "2"))
@@ -146,7 +149,10 @@ CASES: Cases = {
         lambda: with_gradients(F.gelu, torch.nn.functional.gelu, floats(2048, 4096)), "(2048, 4096), forward and backward"
     ),
     "cross_entropy": (cross_entropy, "(2048, 8192), forward and backward"),
+    **cases_local.CASES,
+    **cases_sparse.CASES,
     **cases_recurrent.CASES,
+    **cases_conv.CASES,
     **cases_low_bit.CASES,
 }  # fmt: skip
 

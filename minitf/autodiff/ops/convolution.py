@@ -7,19 +7,21 @@ of a window, C/groups · K values for each of the T positions, meet the weight i
 
 This is one trilinear form of x, the weight and the output's cotangent; the three primitives are its three partial
 maps (``convolve``, ``spread`` back to x, ``correlate`` to the weight), so that each one's derivatives are the other
-two. Columns are made for a few samples at a time and are never kept: what is saved is x and the weight.
+two. Columns are made for a few samples at a time and are never kept: what is saved is x and the weight. Over one or two
+axes and for large arrays the maps run ``minitf.kernels.conv2d``; what is here is its twin.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.dtypes import accumulator, is_low_precision, to_add_up
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import conj, reshape, unbroadcast
@@ -27,6 +29,7 @@ from minitf.autodiff.ops.contract import matmul
 from minitf.autodiff.ops.shape import swapaxes
 from minitf.autodiff.rules import defcost, defjvp, deflinear, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import conv2d as kernels
 
 __all__ = ["conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "fold", "unfold"]
 
@@ -207,9 +210,19 @@ def _correlate_decomposed(x: Tensor, y: Tensor, windows: Windows) -> Tensor:
     return reshape(w, (groups, outs, x.shape[2], *windows.kernel))
 
 
-convolve_p = Primitive("convolution", _convolve, decomposition=_convolve_decomposed)
-spread_p = Primitive("transposed convolution", _spread, decomposition=_spread_decomposed)
-correlate_p = Primitive("convolution weight", _correlate, decomposition=_correlate_decomposed)
+def _over_two_axes(kernel: Callable[..., Any], twin: Callable[..., Any]) -> Callable[..., Any]:
+    """``kernel`` or ``twin``; kernels know no third axis."""
+    either = compiled(kernel, twin)
+    return lambda a, b, windows: (either if len(windows.size) <= 2 else twin)(a, b, windows=windows)
+
+
+convolve_p = Primitive("convolution", _over_two_axes(kernels.convolve, _convolve), decomposition=_convolve_decomposed)
+spread_p = Primitive(
+    "transposed convolution", _over_two_axes(kernels.spread, _spread), decomposition=_spread_decomposed
+)
+correlate_p = Primitive(
+    "convolution weight", _over_two_axes(kernels.correlate, _correlate), decomposition=_correlate_decomposed
+)
 
 defvjp(
     convolve_p,

@@ -7,20 +7,25 @@ from __future__ import annotations
 
 import numpy as np
 
+from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import normalize_axes
 from minitf.autodiff.ops.index import take_along_axis
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.kernels import top_k as kernels
+
+_top_places = compiled(kernels.top_k, kernels.top_k_twin)
+
+
+def _top_k(x: np.ndarray, k: int, axis: int) -> np.ndarray:
+    return np.moveaxis(_top_places(np.moveaxis(x, axis, -1), k=k), -1, axis)
 
 
 def _argsort(x: np.ndarray, axis: int, descending: bool) -> np.ndarray:
-    if not descending:
-        return np.argsort(x, axis=axis, kind="stable")
-    backwards = np.flip(x, axis)  # a stable sort of the reversed line, read backwards, keeps ties in order
-    order = np.argsort(backwards, axis=axis, kind="stable")
-    return np.flip(x.shape[axis] - 1 - order, axis)
+    return _top_k(x, x.shape[axis], axis) if descending else np.argsort(x, axis=axis, kind="stable")
 
 
+top_k_p = Primitive("top_k", _top_k)
 argsort_p = Primitive("argsort", _argsort)
 
 
@@ -44,6 +49,5 @@ def top_k(x: ArrayLike, k: int, axis: int = -1) -> tuple[Tensor, Tensor]:
     (axis,) = normalize_axes("top_k", axis, x.ndim)
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k <= x.shape[axis]:
         raise ShapeError(f"top_k: k must be an integer from 0 to {x.shape[axis]} (axis {axis} of {x.shape}), got {k!r}")
-    order = argsort(x, axis, descending=True).data
-    indices = as_tensor(order[(slice(None),) * axis + (slice(0, k),)])
+    indices = bind(top_k_p, x, k=int(k), axis=axis)
     return take_along_axis(x, indices, axis), indices
