@@ -136,7 +136,7 @@ def lsh_buckets(x: Float[Tensor, "*B T E"], rotations: Float[Tensor, "..."]) -> 
     Returns integers (*, rounds, T); those of round r, counted from 0, are in 2 b r .. 2 b (r + 1) - 1.
     Raises ShapeError when shapes disagree or b is 0.
     """
-    x, rotations = as_tensor(x).data, as_tensor(rotations).data
+    x, rotations = as_tensor(x).data, as_tensor(rotations).data  # pyright: ignore
     per_head = rotations.ndim == 4
     fits = rotations.ndim in (3, 4) and rotations.shape[-3] == x.shape[-1] and rotations.shape[-1] > 0
     if not fits or (per_head and (x.ndim < 3 or rotations.shape[0] != x.shape[-3])):
@@ -230,4 +230,4 @@ def _draw(qk: Tensor, count: int, rounds: int, rng: np.random.Generator | None) 
         )
     if rng is None:
         raise ValueError("lsh_attention: rotations are drawn from rng, a numpy.random.Generator; give it, or rotations")
-    return lsh_buckets(qk, rng.standard_normal((qk.shape[-1], rounds, count // 2)))
+    return lsh_buckets(qk, as_tensor(rng.standard_normal((qk.shape[-1], rounds, count // 2))))

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def _gathered(q: Any, k: Any, v: Any, bias: Any, *, size: Any, dilation: Any, scale: float) -> tuple[Tensor, Tensor]:
     """Keys and values of every query beside each other, (B, H, Y, X, n, E), to which it attends on its own."""
-    of_map, of_bias = kernels.places(*q.shape[2:4], size, dilation)
+    of_map, of_bias = kernels.places(q.shape[2], q.shape[3], size, dilation)
     k, v = (as_tensor(x)[:, :, *of_map] for x in (k, v))
     if bias is not None:
         bias = mt.expand_dims(as_tensor(bias)[:, *of_bias], -2)

@@ -55,7 +55,7 @@ def _reverse(x: Tensor, window: Pair, shift: Pair) -> Tensor:
 def _cut(q: Any, k: Any, v: Any, bias: Any, *, window: Pair, shift: Pair, scale: float) -> tuple[Tensor, Tensor]:
     """The map rolled and cut, ordinary attention with a mask in every window, and back."""
     n = math.prod(window)
-    mask = kernels.visible(*q.shape[2:4], window, shift)[:, :, None]
+    mask = kernels.visible(q.shape[2], q.shape[3], window, shift)[:, :, None]
     if bias is not None:
         bias = as_tensor(bias)[:, *kernels.offsets(window)]
     q, k, v = (_partition(x, window, shift) for x in (q, k, v))

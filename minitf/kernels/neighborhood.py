@@ -18,6 +18,7 @@ second strip can be worked on at the same time, then the others. This is one ord
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -197,11 +198,11 @@ def na2d_vjp(
     """The cotangents of q, k, v and, if asked for, of the bias, from those of out and lse."""
     number = q.dtype.type
     B, H, Y, X, E = q.shape
-    W, rows = v.shape[-1], -(-Y // dilation[0])
+    W, rows, offsets = v.shape[-1], -(-Y // dilation[0]), () if bias is None else bias.shape[1:]
     height = strip_height(size[0], X)
     strips = -(-rows // height)
     dq, dk, dv = np.zeros_like(q, order="C"), np.zeros_like(k, order="C"), np.zeros_like(v, order="C")
-    partial = np.zeros((B * H, dilation[0], strips, *bias.shape[1:]) if of_bias else (0,) * 5, q.dtype)
+    partial = np.zeros((B * H, dilation[0], strips, *offsets) if of_bias else (0,) * 5, q.dtype)
     given = (_maps(q), _maps(k), _maps(v), _table(bias, number), size, dilation, number(scale))
     rest = (*map(_maps, (out, lse, g, g_lse)), *map(_maps, (dq, dk, dv)), partial)
     strip = height * X * math.prod(size) * (3 * E + 2 * W)
@@ -210,7 +211,7 @@ def na2d_vjp(
         over_rows(_backward, units, odd, height, strips, *given, *rest, threads=threads, least=1 + WORTH // strip)
     d_bias = np.empty(0, q.dtype)
     if of_bias:
-        d_bias = partial.reshape(B, H, dilation[0] * strips, *bias.shape[1:]).sum(axis=(0, 2))
+        d_bias = partial.reshape(B, H, dilation[0] * strips, *offsets).sum(axis=(0, 2))
     return dq, dk, dv, d_bias
 
 
@@ -256,7 +257,7 @@ def _logits_twin(
     q: np.ndarray, k: np.ndarray, bias: np.ndarray | None, size: Pair, dilation: Pair, scale: float
 ) -> np.ndarray:
     """(B, H, Y, X, n)"""
-    of_map, of_bias = places(*q.shape[2:4], size, dilation)
+    of_map, of_bias = places(q.shape[2], q.shape[3], size, dilation)
     s = np.sum((q * q.dtype.type(scale))[..., None, :] * k[:, :, *of_map], axis=-1)
     return s if bias is None else s + bias[:, *of_bias]
 
@@ -276,7 +277,7 @@ def na2d_twin(
     p = np.exp(s - np.where(top == -np.inf, 0, top)[..., None].astype(q.dtype))
     total = np.sum(p, axis=-1)
     p /= np.where(total == 0, 1, total)[..., None].astype(q.dtype)
-    of_map, _ = places(*q.shape[2:4], size, dilation)
+    of_map, _ = places(q.shape[2], q.shape[3], size, dilation)
     with np.errstate(divide="ignore"):
         return np.sum(p[..., None] * v[:, :, *of_map], axis=-2), top + np.log(total)
 
@@ -296,8 +297,8 @@ def na2d_vjp_twin(
     scale: float,
     of_bias: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    of_map, of_table = places(*q.shape[2:4], size, dilation)
-    maps = (slice(None), slice(None), *of_map)
+    of_map, of_table = places(q.shape[2], q.shape[3], size, dilation)
+    maps: Any = (slice(None), slice(None), *of_map)
     s = _logits_twin(q, k, bias, size, dilation, scale)
     p = np.exp(s - np.where(lse == -np.inf, 0, lse)[..., None].astype(q.dtype))
     delta = np.sum(g * out, axis=-1) - g_lse
@@ -307,5 +308,6 @@ def na2d_vjp_twin(
     np.add.at(dk, maps, ds[..., None] * (q * q.dtype.type(scale))[..., None, :])
     np.add.at(dv, maps, p[..., None] * g[..., None, :])
     if of_bias:
-        np.add.at(d_bias, (slice(None), *of_table), np.sum(ds, axis=0))
+        places_of_bias: Any = (slice(None), *of_table)
+        np.add.at(d_bias, places_of_bias, np.sum(ds, axis=0))
     return dq, dk, dv, d_bias

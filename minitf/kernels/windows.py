@@ -15,6 +15,7 @@ tokens and logits of one window for each thread. A window owns its pixels, on th
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -243,16 +244,17 @@ def window_attention_vjp(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The cotangents of q, k, v and, if asked for, of the bias, from those of out and lse."""
     B, H, Y = q.shape[:3]
+    of_pairs = () if bias is None else bias.shape[1:]
     dq, dk, dv = (np.empty(x.shape, x.dtype) for x in (q, k, v))
     rows, least = _rows(q, window, 3 * q.shape[-1] + 2 * v.shape[-1])
-    partial = np.zeros((rows, *bias.shape[1:]) if of_bias else (0, 0, 0), q.dtype)
+    partial = np.zeros((rows, *of_pairs) if of_bias else (0, 0, 0), q.dtype)
     given = (*map(_maps, (q, k, v)), _of_pairs(bias, window, q.dtype), window, shift, q.dtype.type(scale))
     rest = (*map(_maps, (out, lse[..., None], g, g_lse[..., None])), *map(_maps, (dq, dk, dv)), partial)
     with blas_alone():
         over_rows(_backward, rows, *given, *rest, threads=threads, least=least)
     d_bias = np.empty(0, q.dtype)
     if of_bias:
-        d_bias = partial.reshape(B, H, Y // window[0], *bias.shape[1:]).sum(axis=(0, 2))
+        d_bias = partial.reshape(B, H, Y // window[0], *of_pairs).sum(axis=(0, 2))
     return dq, dk, dv, d_bias
 
 
@@ -311,7 +313,7 @@ def _logits_twin(
     s = q.dtype.type(scale) * (partition(q, window, shift) @ np.swapaxes(partition(k, window, shift), -1, -2))
     if bias is not None:
         s = s + bias[:, *offsets(window)][:, None, None]
-    return np.where(visible(*q.shape[2:4], window, shift), s, q.dtype.type(-np.inf))
+    return np.where(visible(q.shape[2], q.shape[3], window, shift), s, q.dtype.type(-np.inf))
 
 
 def window_attention_twin(
@@ -356,6 +358,7 @@ def window_attention_vjp_twin(
     dq, dk = q.dtype.type(scale) * (ds @ cut(k)), q.dtype.type(scale) * (np.swapaxes(ds, -1, -2) @ cut(q))
     d_bias = np.zeros_like(bias if of_bias else q[:0].reshape(-1))
     if of_bias:
-        np.add.at(d_bias, (slice(None), *offsets(window)), np.sum(ds, axis=(0, 2, 3)))
+        places: Any = (slice(None), *offsets(window))
+        np.add.at(d_bias, places, np.sum(ds, axis=(0, 2, 3)))
     dq, dk, dv = (reverse(x, window, shift) for x in (dq, dk, np.swapaxes(p, -1, -2) @ cut(g)))
     return dq, dk, dv, d_bias
