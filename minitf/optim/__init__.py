@@ -1,9 +1,28 @@
-"""Optimizers, learning-rate schedules and gradient clipping."""
+"""Optimizers, learning-rate schedules, gradient clipping and averages of weights."""
 
 from minitf.optim import schedules
+from minitf.optim.adafactor import Adafactor
+from minitf.optim.adam import Adam
 from minitf.optim.adamw import AdamW
+from minitf.optim.adamw_8bit import AdamW8bit
+from minitf.optim.ema import EMA, ema_update
+from minitf.optim.lamb import LAMB
 from minitf.optim.lion import Lion
 from minitf.optim.optimizer import Optimizer, clip_grad_norm, grad_norm
 from minitf.optim.sgd import SGD
 
-__all__ = ["SGD", "AdamW", "Lion", "Optimizer", "clip_grad_norm", "grad_norm", "schedules"]
+__all__ = [
+    "EMA",
+    "LAMB",
+    "SGD",
+    "Adafactor",
+    "Adam",
+    "AdamW",
+    "AdamW8bit",
+    "Lion",
+    "Optimizer",
+    "clip_grad_norm",
+    "ema_update",
+    "grad_norm",
+    "schedules",
+]

@@ -109,6 +109,10 @@ class Optimizer:
         """Changes ``p`` in place; ``g`` may be shared and must stay as it is."""
         raise NotImplementedError
 
+    def _state_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape that the array ``name`` in the state of a parameter of this shape has."""
+        return shape
+
     def zero_grad(self) -> None:
         """Forgets the gradients of all parameters."""
         for p in self.parameters():
@@ -140,11 +144,11 @@ class Optimizer:
             if not isinstance(i, int) or not 0 <= i < len(params):
                 raise ValueError(f"{self._name}: the state has an entry {i!r}, parameters are 0 to {len(params) - 1}")
             for name, value in entry.items():
-                expected = _reals(params[i].data).shape
+                expected = self._state_shape(name, _reals(params[i].data).shape)
                 if np.ndim(value) and np.shape(value) != expected:
                     raise ValueError(
                         f"{self._name}: {name!r} of parameter {i} has shape {np.shape(value)} in the state, "
-                        f"the parameter needs {expected}"
+                        f"needed is {expected}"
                     )
         for group in state["param_groups"]:
             self._check({**self.defaults, **{name: value for name, value in group.items() if name in self.defaults}})

@@ -1,4 +1,4 @@
-"""AdamW and SGD against PyTorch over 50 steps on a curved loss."""
+"""AdamW, Adam, Adafactor and SGD against PyTorch over 50 steps on a curved loss."""
 
 import numpy as np
 import pytest
@@ -17,6 +17,14 @@ CASES = {
         {"lr": 0.1, "betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.2},
     ),
     "adamw_no_decay": (optim.AdamW, torch.optim.AdamW, {"lr": 0.03, "weight_decay": 0.0}),
+    "adam": (optim.Adam, torch.optim.Adam, {"lr": 0.03}),
+    "adam_decay": (optim.Adam, torch.optim.Adam, {"lr": 0.1, "betas": (0.8, 0.95), "weight_decay": 0.2}),
+    "adafactor": (optim.Adafactor, torch.optim.Adafactor, {"lr": 0.03}),
+    "adafactor_options": (
+        optim.Adafactor,
+        torch.optim.Adafactor,
+        {"lr": 0.2, "eps": (1e-3, 0.5), "d": 1.05, "beta2_decay": -0.5, "weight_decay": 0.1},
+    ),
     "sgd": (optim.SGD, torch.optim.SGD, {"lr": 0.05}),
     "sgd_momentum": (optim.SGD, torch.optim.SGD, {"lr": 0.02, "momentum": 0.9, "weight_decay": 0.1}),
     "sgd_nesterov": (optim.SGD, torch.optim.SGD, {"lr": 0.02, "momentum": 0.8, "nesterov": True}),
