@@ -41,13 +41,15 @@ WORTH = 1 << 19
 
 
 @jit(inline=True)
-def _move(x, columns, first, g, back):
-    """x (C, Y, X) to its columns (C K, n) of the positions from ``first`` on; back: adds the columns to x instead."""
+def _move(x, channel, columns, first, g, back):
+    """x (C, Y, X) from a channel on to columns (C' K, n) of the positions from ``first`` on; back: adds those to x instead.
+
+    Always a whole x, for of a part the compiler would not know that its lines are contiguous."""
     width, k_y, k_x, s_y, s_x, d_y, d_x, p_y, p_x = g
     Y, X = x.shape[1:]
     n, line, start = columns.shape[1], first // width, first % width
     for row in range(columns.shape[0]):
-        c, i, j = row // (k_y * k_x), row // k_x % k_y, row % k_x
+        c, i, j = channel + row // (k_y * k_x), row // k_x % k_y, row % k_x
         before = p_x - j * d_x  # position u of a line sees column u s_x - before of x, inside for low <= u < high
         low, high = max(0, (before + s_x - 1) // s_x), min(width, (X - 1 + before) // s_x + 1)
         y, column, t = line * s_y + i * d_y - p_y, start, 0
@@ -78,44 +80,45 @@ def _move(x, columns, first, g, back):
 
 @jit
 def _convolve_tiles(start, stop, x, w, out, g, tile):
-    # w (G, O, CK), out (B, G, O, T); a row is a tile of positions of one group of one sample
+    # x (B, G C, Y, X), w (G, O, CK), out (B, G, O, T); a row is a tile of positions of one group of one sample
     G, O, T = out.shape[1:]
-    tiles = -(-T // tile)
+    C, tiles = x.shape[1] // G, -(-T // tile)
     space, result = np.empty(w.shape[2] * tile, x.dtype), np.empty(O * tile, x.dtype)
     for row in range(start, stop):
         b, group, first = row // tiles // G, row // tiles % G, row % tiles * tile
         n = min(tile, T - first)
         columns, y = space[: w.shape[2] * n].reshape(w.shape[2], n), result[: O * n].reshape(O, n)
-        _move(x[b, group], columns, first, g, False)
+        _move(x[b], group * C, columns, first, g, False)
         np.dot(w[group], columns, y)
         out[b, group, :, first : first + n] = y
 
 
 @jit
 def _spread_tiles(start, stop, y, w, out, g, tile, together):
-    # w (G, CK, O), y (B, G, O, T); a row is some channels of one group of one sample
+    # w (G, CK, O), y (B, G, O, T), out (B, G C, Y, X); a row is some channels of one group of one sample
     G, O, T = y.shape[1:]
-    C = out.shape[2]
+    C = out.shape[1] // G
     K, blocks = w.shape[1] // C, -(-C // together)
     space, piece = np.empty(together * K * tile, y.dtype), np.empty(O * tile, y.dtype)
     for row in range(start, stop):
         b, group, low = row // blocks // G, row // blocks % G, row % blocks * together
         high = min(C, low + together)
-        x, matrix = out[b, group, low:high], w[group, low * K : high * K]
-        x[:] = 0
+        matrix = w[group, low * K : high * K]
+        out[b, group * C + low : group * C + high] = 0
         for first in range(0, T, tile):
             n = min(tile, T - first)
             columns, part = space[: (high - low) * K * n].reshape((high - low) * K, n), piece[: O * n].reshape(O, n)
             part[:] = y[b, group, :, first : first + n]
             np.dot(matrix, part, columns)
-            _move(x, columns, first, g, True)
+            _move(out[b], group * C + low, columns, first, g, True)
 
 
 @jit
 def _correlate_tiles(start, stop, x, y, out, g, tile, together):
-    # y (B, G, O, T), out (parts, G, O, CK); a row is some channels of one group, over one part of the tiles of all samples
+    # x (B, G C, Y, X), y (B, G, O, T), out (parts, G, O, CK); a row is some channels of one group, over one part of the
+    # tiles of all samples
     G, O, T = y.shape[1:]
-    C, parts, tiles = x.shape[2], out.shape[0], -(-T // tile)
+    C, parts, tiles = x.shape[1] // G, out.shape[0], -(-T // tile)
     K, blocks = out.shape[3] // C, -(-C // together)
     space, piece = np.empty(together * K * tile, x.dtype), np.empty(O * tile, x.dtype)
     result = np.empty(O * together * K, x.dtype)
@@ -129,7 +132,7 @@ def _correlate_tiles(start, stop, x, y, out, g, tile, together):
             b, first = i // tiles, i % tiles * tile
             n = min(tile, T - first)
             columns, y_n = space[: values * n].reshape(values, n), piece[: O * n].reshape(O, n)
-            _move(x[b, group, low:high], columns, first, g, False)
+            _move(x[b], group * C + low, columns, first, g, False)
             y_n[:] = y[b, group, :, first : first + n]
             np.dot(y_n, columns.T, product)
             w += product
@@ -334,8 +337,8 @@ def _geometry(windows: Any) -> tuple[int, ...]:
 
 
 def _images(x: np.ndarray, windows: Any) -> np.ndarray:
-    """``x`` with two spatial axes, contiguous."""
-    return np.ascontiguousarray(x).reshape(*x.shape[:3], *_two(windows.size))
+    """(B, G, C, *S) -> (B, G C, Y, X), contiguous."""
+    return np.ascontiguousarray(x).reshape(len(x), x.shape[1] * x.shape[2], *_two(windows.size))
 
 
 def convolve(x: np.ndarray, w: np.ndarray, *, windows: Any, threads: int) -> np.ndarray:
@@ -385,7 +388,7 @@ def spread(y: np.ndarray, w: np.ndarray, *, windows: Any, threads: int) -> np.nd
         return x
     together = min(C, CHANNELS)
     rows, least = B * G * -(-C // together), 1 + WORTH // (work * together)
-    arrays = (y, np.ascontiguousarray(matrix.swapaxes(-1, -2)), x.reshape(B, G, C, *_two(windows.size)))
+    arrays = (y, np.ascontiguousarray(matrix.swapaxes(-1, -2)), x.reshape(B, G * C, *_two(windows.size)))
     with blas_alone():
         rest = (_geometry(windows), _tile(windows), together)
         over_rows(_spread_tiles, rows, *arrays, *rest, threads=threads, least=least)
