@@ -32,19 +32,9 @@ class AdamW(Optimizer):
     ):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
 
-    def _check(self, options: dict[str, Any]) -> None:
-        super()._check(options)
-        check_betas(self._name, options["betas"])
-
     def _update_all(self, rows: list[Row], **options: Any) -> None:
         for p, _, state in rows:
             if not state:
                 state.update(step=0, exp_avg=np.zeros_like(p), exp_avg_sq=np.zeros_like(p))
             state["step"] += 1
         _adamw([(p, g, s["exp_avg"], s["exp_avg_sq"], s["step"]) for p, g, s in rows], **options)
-
-
-def check_betas(name: str, betas: Any) -> None:
-    """Raises ValueError unless they are two numbers in [0, 1)."""
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
-        raise ValueError(f"{name}: betas must be two numbers in [0, 1), got {betas!r}")

@@ -14,11 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from minitf.kernels import optimizers as kernels
-from minitf.optim.adamw import AdamW, fused
+from minitf.optim.adamw import AdamW
 from minitf.optim.optimizer import Params, Row
 
-_adamw = fused(kernels.adamw, kernels.adamw_twin)
 MOMENTS = {"exp_avg": True, "exp_avg_sq": False}
 
 
@@ -77,17 +75,15 @@ class AdamW8bit(AdamW):
         small = [row for row in rows if row[0].size < self.min_size]
         super()._update_all(small, **options)
         for p, g, state in (row for row in rows if row[0].size >= self.min_size):
-            moments = {}
+            whole: dict[str, Any] = {}
+            if state:
+                whole["step"] = state["step"]
+                for name, signed in MOMENTS.items():
+                    whole[name] = decode(state[name], state[f"{name}_max"], self.block, signed).reshape(p.shape)
+            super()._update_all([(p, g, whole)], **options)
+            state["step"] = whole["step"]
             for name, signed in MOMENTS.items():
-                if state:
-                    flat = decode(state[name], state[f"{name}_max"], self.block, signed)
-                    moments[name] = flat.reshape(p.shape)
-                else:
-                    moments[name] = np.zeros_like(p)
-            state["step"] = state.get("step", 0) + 1
-            _adamw([(p, g, *moments.values(), state["step"])], **options)
-            for name, signed in MOMENTS.items():
-                state[name], state[f"{name}_max"] = encode(moments[name], self.block, signed)
+                state[name], state[f"{name}_max"] = encode(whole[name], self.block, signed)
 
     def _state_shape(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         size = int(np.prod(shape))

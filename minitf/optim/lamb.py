@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from minitf.optim.adamw import check_betas
 from minitf.optim.optimizer import Optimizer, Params
 
 
@@ -29,10 +28,6 @@ class LAMB(Optimizer):
         weight_decay: float = 0.01,
     ):
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-
-    def _check(self, options: dict[str, Any]) -> None:
-        super()._check(options)
-        check_betas(self._name, options["betas"])
 
     def _update(self, p: np.ndarray, g: np.ndarray, state: dict[str, Any], **options: Any) -> None:
         if not state:

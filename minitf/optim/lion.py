@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from minitf.kernels import optimizers as kernels
-from minitf.optim.adamw import check_betas
 from minitf.optim.optimizer import Optimizer, Params, Row, fused
 
 _lion = fused(kernels.lion, kernels.lion_twin)
@@ -33,10 +32,6 @@ class Lion(Optimizer):
         weight_decay: float = 0.0,
     ):
         super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay)
-
-    def _check(self, options: dict[str, Any]) -> None:
-        super()._check(options)
-        check_betas(self._name, options["betas"])
 
     def _update_all(self, rows: list[Row], **options: Any) -> None:
         for p, _, state in rows:

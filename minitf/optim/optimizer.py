@@ -77,6 +77,9 @@ class Optimizer:
             value = options.get(name, 0.0)
             if not (isinstance(value, (int, float, np.number)) and 0 <= value < math.inf):
                 raise ValueError(f"{self._name}: {name} must be a number that is not negative, got {value!r}")
+        betas = options.get("betas", (0.0, 0.0))
+        if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"{self._name}: betas must be two numbers in [0, 1), got {betas!r}")
 
     def parameters(self) -> list[Tensor]:
         """The parameters of all groups."""
