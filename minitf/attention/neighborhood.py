@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minitf import autodiff as mt
+from minitf.attention.on_maps import operands, primitives
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled, widened
-from minitf.autodiff.dtypes import common_dtype
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.convolution import per_axis
 from minitf.autodiff.rules import defcost
-from minitf.autodiff.tensor import Primitive, Tensor, as_tensor, bind
+from minitf.autodiff.tensor import Tensor, as_tensor, bind
 from minitf.kernels import neighborhood as kernels
 from minitf.nn.fused_attention import attention
 
@@ -52,34 +52,12 @@ def _gathered(q: Any, k: Any, v: Any, bias: Any, *, size: Any, dilation: Any, sc
     return mt.reshape(out, (*q.shape[:-1], v.shape[-1])), mt.reshape(lse, q.shape[:-1])
 
 
-def _gathered_vjp(
-    q: Any, k: Any, v: Any, bias: Any, out: Any, lse: Any, g: Any, g_lse: Any, *, of_bias: bool, **choices: Any
-) -> tuple[Tensor, ...]:
-    given = (q, k, v, bias) if of_bias else (q, k, v)
-    found = mt.vjp(lambda q, k, v, b=bias: _gathered(q, k, v, b, **choices), *given)[1]((g, g_lse))
-    return found if of_bias else (*found, mt.zeros((0,), q.dtype))
-
-
-neighborhood_p = Primitive(
+neighborhood_p, neighborhood_vjp_p = primitives(
     "neighborhood_attention",
     widened(compiled(kernels.na2d, kernels.na2d_twin)),
-    outputs="many",
-    decomposition=_gathered,
-)
-neighborhood_vjp_p = Primitive(
-    "neighborhood_attention_vjp",
     widened(compiled(kernels.na2d_vjp, kernels.na2d_vjp_twin)),
-    outputs="many",
-    decomposition=_gathered_vjp,
+    _gathered,
 )
-
-
-def _pull(g: Any, needed: list[int], out: Any, args: Any, choices: dict[str, Any]) -> list[Any]:
-    found = bind(neighborhood_vjp_p, *args, *out, *g, of_bias=3 in needed, **choices)
-    return [found[i] for i in needed]
-
-
-neighborhood_p.vjp = _pull
 
 
 # Of every logit: its products, a subtraction, an exponential, an addition, and what the bias takes.
@@ -171,15 +149,10 @@ def _attend(
     size, step = _options(what, lengths, kernel_size, dilation)
     column = (1,) * (2 - axes)
     maps = (math.prod(lead), H, *lengths, *column)
-    given = [mt.reshape(x, (*maps, x.shape[-1])) for x in (q, k, v)]
+    q, k, v = (mt.reshape(x, (*maps, x.shape[-1])) for x in (q, k, v))
+    q, k, v, bias = operands(what, q, k, v, bias, (H, *(2 * s - 1 for s in size)))
     if bias is not None:
-        bias = as_tensor(bias)
-        if bias.shape != (table := (H, *(2 * s - 1 for s in size))):
-            raise ShapeError(f"{what}: bias must be {table}, one entry a head and offset, got {bias.shape}")
-        given.append(mt.reshape(bias, (*bias.shape, *column)))
-    dtype = common_dtype(*(x.dtype for x in given))
-    given = [mt.store(mt.astype(x, dtype)) for x in given]
-    q, k, v, bias = given if bias is not None else (*given, None)
+        bias = mt.reshape(bias, (*bias.shape, *column))
     choices = {"size": size + column, "dilation": step + column, "scale": float(E**-0.5 if scale is None else scale)}
     return mt.store(mt.reshape(bind(neighborhood_p, q, k, v, bias, **choices)[0], (*lead, H, *lengths, v.shape[-1])))
 

@@ -20,13 +20,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from minitf import autodiff as mt
+from minitf.attention.on_maps import operands, primitives
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled, widened
-from minitf.autodiff.dtypes import common_dtype
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.convolution import per_axis
 from minitf.autodiff.rules import defcost
-from minitf.autodiff.tensor import Primitive, Tensor, as_tensor, bind
+from minitf.autodiff.tensor import Tensor, as_tensor, bind
 from minitf.kernels import windows as kernels
 from minitf.nn.fused_attention import attention
 
@@ -63,34 +63,12 @@ def _cut(q: Any, k: Any, v: Any, bias: Any, *, window: Pair, shift: Pair, scale:
     return _reverse(out, window, shift), _reverse(mt.expand_dims(lse, -1), window, shift)[..., 0]
 
 
-def _cut_vjp(
-    q: Any, k: Any, v: Any, bias: Any, out: Any, lse: Any, g: Any, g_lse: Any, *, of_bias: bool, **choices: Any
-) -> tuple[Tensor, ...]:
-    given = (q, k, v, bias) if of_bias else (q, k, v)
-    found = mt.vjp(lambda q, k, v, b=bias: _cut(q, k, v, b, **choices), *given)[1]((g, g_lse))
-    return found if of_bias else (*found, mt.zeros((0,), q.dtype))
-
-
-window_p = Primitive(
+window_p, window_vjp_p = primitives(
     "window_attention",
     widened(compiled(kernels.window_attention, kernels.window_attention_twin)),
-    outputs="many",
-    decomposition=_cut,
-)
-window_vjp_p = Primitive(
-    "window_attention_vjp",
     widened(compiled(kernels.window_attention_vjp, kernels.window_attention_vjp_twin)),
-    outputs="many",
-    decomposition=_cut_vjp,
+    _cut,
 )
-
-
-def _pull(g: Any, needed: list[int], out: Any, args: Any, choices: dict[str, Any]) -> list[Any]:
-    found = bind(window_vjp_p, *args, *out, *g, of_bias=3 in needed, **choices)
-    return [found[i] for i in needed]
-
-
-window_p.vjp = _pull
 
 
 # Of every pair in a window, masked or not: its products, a subtraction, an exponential, an addition, and what the bias takes.
@@ -152,15 +130,8 @@ def window_attention(
             f"window_attention: Y and X must be multiples of the window {sides[0]} x {sides[1]}, got a map of {Y} x {X}; "
             "pad it at the end"
         )
-    given = [mt.reshape(x, (math.prod(lead), *x.shape[-4:])) for x in (q, k, v)]
-    if bias is not None:
-        bias = as_tensor(bias)
-        if bias.shape != (table := (H, *(2 * M - 1 for M in sides))):
-            raise ShapeError(f"window_attention: bias must be {table}, one entry a head and offset, got {bias.shape}")
-        given.append(bias)
-    dtype = common_dtype(*(x.dtype for x in given))
-    given = [mt.store(mt.astype(x, dtype)) for x in given]
-    q, k, v, bias = given if bias is not None else (*given, None)
+    q, k, v = (mt.reshape(x, (math.prod(lead), *x.shape[-4:])) for x in (q, k, v))
+    q, k, v, bias = operands("window_attention", q, k, v, bias, (H, *(2 * M - 1 for M in sides)))
     scale = float(E**-0.5 if scale is None else scale)
     out, _ = bind(window_p, q, k, v, bias, window=sides, shift=moved, scale=scale)
     return mt.store(mt.reshape(out, (*lead, H, Y, X, v.shape[-1])))

@@ -21,6 +21,7 @@ import numpy as np
 
 from minitf.kernels.compile import jit
 from minitf.kernels.elementary import exp, largest
+from minitf.kernels.neighborhood import _maps
 from minitf.kernels.pool import blas_alone, over_rows
 
 #: a number for each axis of the map
@@ -262,11 +263,6 @@ def _rows(q: np.ndarray, window: Pair, width: int) -> tuple[int, int]:
     """The number of rows of windows, and how many are worth a thread."""
     B, H, Y, X, _ = q.shape
     return B * H * (Y // window[0]), 1 + WORTH // max(1, window[0] * X * math.prod(window) * width)
-
-
-def _maps(x: np.ndarray) -> np.ndarray:
-    """(B, H, Y, X, E) as maps (B H, Y, X, E), contiguous."""
-    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:2]), *x.shape[2:])
 
 
 def _of_pairs(bias: np.ndarray | None, window: Pair, dtype: np.dtype) -> np.ndarray:
