@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from minitf.attention.kv_cache import KVCache
+from minitf.attention.kv_cache import ContextCache, KVCache
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import reshape
 from minitf.autodiff.ops.shape import swapaxes
 from minitf.autodiff.tensor import Tensor, as_tensor
-from minitf.nn.layers import Linear
+from minitf.nn.layers import Dropout, Linear
 from minitf.nn.module import Module
 from minitf.nn.scaled_dot_product import scaled_dot_product_attention
 from minitf.position.rotary import apply_rotary
@@ -56,6 +56,7 @@ class MultiHeadAttention(Module):
 
     D: model width. H: query heads. K: key/value heads, dividing H (default H). E: head width (default D // H).
     bias: biases in all four maps. freqs, layout: rotary frequencies and their layout, None for no rotation.
+    dropout: probability, of the weights while training; drawn from ``rng``.
     attention: the attention function, called as ``attention(q, k, v, mask=, causal=, ...)`` with q (B, H, T, E) and
         k, v (B, K, S, E); it returns (B, H, T, W) with H W = H E, and with ``return_weights=True`` a pair.
     """
@@ -70,6 +71,7 @@ class MultiHeadAttention(Module):
         bias: bool = True,
         freqs: np.ndarray | None = None,
         layout: str = "half",
+        dropout: float = 0.0,
         attention: Callable[..., Tensor] = scaled_dot_product_attention,
         rng: np.random.Generator,
     ):
@@ -90,6 +92,7 @@ class MultiHeadAttention(Module):
         self.v = Linear(D, K * E, bias=bias, rng=rng)
         self.out = Linear(H * E, D, bias=bias, rng=rng)
         self.freqs, self.layout = freqs, layout
+        self.dropout = Dropout(dropout, rng=rng) if dropout else None
         self.attention = attention
 
     def forward(
@@ -99,7 +102,7 @@ class MultiHeadAttention(Module):
         *,
         mask: Any = None,
         causal: bool = False,
-        cache: KVCache | None = None,
+        cache: KVCache | ContextCache | None = None,
         positions: Any = None,
         return_weights: bool = False,
         **options: Any,
@@ -107,7 +110,8 @@ class MultiHeadAttention(Module):
         """x (B, T, D) attends to ``context`` (B, S, D), to itself by default.
 
         mask: boolean, True = may attend, broadcast against (B, H, T, S). causal: queries are the last T positions.
-        cache: keys and values are appended to it and everything in it is attended to.
+        cache: keys and values are appended to it and everything in it is attended to. A ``ContextCache`` is filled by
+            the first call, and stands for context and mask in those that follow.
         positions: (T,) or (B, T), for rotary frequencies; default: counted on from the cache.
         options: what else the attention function takes, such as bias, window or softcap.
 
@@ -115,9 +119,12 @@ class MultiHeadAttention(Module):
         layer with rotary frequencies, since only x has positions.
         """
         x = as_tensor(x)
-        source = x if context is None else as_tensor(context)
         q = split_heads(self.q(x), self.H)
-        k, v = split_heads(self.k(source), self.K), split_heads(self.v(source), self.K)
+        if isinstance(cache, ContextCache) and cache.length:
+            k, v, mask = cache.k, cache.v, cache.mask
+        else:
+            source = x if context is None else as_tensor(context)
+            k, v = split_heads(self.k(source), self.K), split_heads(self.v(source), self.K)
         if self.freqs is not None:
             if context is not None:
                 raise ValueError(
@@ -126,8 +133,12 @@ class MultiHeadAttention(Module):
             start = 0 if cache is None else cache.length
             at = np.arange(start, start + x.shape[-2]) if positions is None else positions
             q, k = (apply_rotary(t, at, self.freqs, self.layout) for t in (q, k))
-        if cache is not None:
+        if isinstance(cache, KVCache):
             k, v = cache.update(k, v)
+        elif cache is not None and not cache.length:
+            cache.fill(k, v, mask)
+        if self.dropout is not None and self.training:
+            options["dropout"] = self.dropout
         if not return_weights:
             return self.out(merge_heads(self.attention(q, k, v, mask=mask, causal=causal, **options)))
         heard, weights = self.attention(q, k, v, mask=mask, causal=causal, return_weights=True, **options)

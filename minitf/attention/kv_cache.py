@@ -135,8 +135,7 @@ class KVCache:
 
     def nbytes(self, bits: int | None = None) -> int:
         """Bytes of the keys and values held, at ``bits`` an element (default: as stored)."""
-        held = [x for x in (self.k, self.v) if x is not None]
-        return sum(x.nbytes for x in held) if bits is None else -(-sum(x.size for x in held) * bits // 8)
+        return _nbytes(self.k, self.v, bits)
 
     def _read(self, which: int) -> Tensor | None:
         buffer = self._buffers[which]
@@ -160,3 +159,45 @@ class KVCache:
         chosen = [None if (held := self._read(which)) is None else choose(held) for which in range(3)]
         self._buffers = [x if x is None or x.trace is not None else x.data for x in chosen]
         self._held = 0 if chosen[0] is None else chosen[0].shape[2]
+
+
+class ContextCache:
+    """Keys (B, K, S, E) and values (B, K', S, W) of a context that does not grow, such as an encoder's output.
+
+    The first call of an attention layer fills it; from then on the layer reads it and does not look at the context.
+    length: S, or 0 before that. mask: which of the context may be attended to, kept with it.
+    """
+
+    def __init__(self) -> None:
+        self.k: Tensor | None = None
+        self.v: Tensor | None = None
+        self.mask: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        return 0 if self.k is None else self.k.shape[2]
+
+    def fill(self, k: Any, v: Any, mask: Any = None) -> None:
+        """Holds k, v and the mask (broadcast against (B, H, T, S)) of a context."""
+        self.k, self.v = as_tensor(k), as_tensor(v)
+        self.mask = None if mask is None else as_tensor(mask)
+
+    def reorder(self, rows: Any) -> None:
+        """Replaces batch row b by row ``rows[b]``."""
+        if self.k is None or self.v is None:
+            raise ValueError("ContextCache.reorder: the cache is empty; the first call of its layer fills it")
+        rows = np.asarray(as_tensor(rows).data)
+        if np.array_equal(rows, np.arange(self.k.shape[0])):
+            return
+        self.k, self.v = self.k[rows], self.v[rows]
+        if self.mask is not None and self.mask.ndim == 4 and self.mask.shape[0] > 1:
+            self.mask = self.mask[rows]
+
+    def nbytes(self, bits: int | None = None) -> int:
+        """Bytes of the keys and values held, at ``bits`` an element (default: as stored)."""
+        return _nbytes(self.k, self.v, bits)
+
+
+def _nbytes(k: Tensor | None, v: Tensor | None, bits: int | None) -> int:
+    held = [x for x in (k, v) if x is not None]
+    return sum(x.nbytes for x in held) if bits is None else -(-sum(x.size for x in held) * bits // 8)

@@ -60,11 +60,19 @@ def feed_forward(
 
 
 def gated_feed_forward(
-    x: ArrayLike, w_gate: ArrayLike, w_up: ArrayLike, w_down: ArrayLike, *, act: Activation = "silu"
+    x: ArrayLike,
+    w_gate: ArrayLike,
+    w_up: ArrayLike,
+    w_down: ArrayLike,
+    b_gate: ArrayLike | None = None,
+    b_up: ArrayLike | None = None,
+    b_down: ArrayLike | None = None,
+    *,
+    act: Activation = "silu",
 ) -> Tensor:
-    """x (*, D), w_gate and w_up (D, F), w_down (F, D) -> (*, D)."""
-    act, gate, up = activation(act), linear(x, w_gate), linear(x, w_up)
-    return linear(GATES[act](gate, up) if act in GATES else act(gate) * up, w_down)
+    """x (*, D), w_gate and w_up (D, F), w_down (F, D), biases (F,), (F,) and (D,) -> (*, D)."""
+    act, gate, up = activation(act), linear(x, w_gate, b_gate), linear(x, w_up, b_up)
+    return linear(GATES[act](gate, up) if act in GATES else act(gate) * up, w_down, b_down)
 
 
 class FeedForward(Module):
@@ -81,14 +89,15 @@ class FeedForward(Module):
 
 
 class GatedFeedForward(Module):
-    """``gated_feed_forward`` with its weights, no biases: D -> F -> D."""
+    """``gated_feed_forward`` with its weights, by default without biases: D -> F -> D."""
 
-    def __init__(self, D: int, F: int, act: Activation = "silu", *, rng: np.random.Generator):
+    def __init__(self, D: int, F: int, act: Activation = "silu", bias: bool = False, *, rng: np.random.Generator):
         super().__init__()
-        self.gate = Linear(D, F, bias=False, rng=rng)
-        self.up = Linear(D, F, bias=False, rng=rng)
-        self.down = Linear(F, D, bias=False, rng=rng)
+        self.gate = Linear(D, F, bias=bias, rng=rng)
+        self.up = Linear(D, F, bias=bias, rng=rng)
+        self.down = Linear(F, D, bias=bias, rng=rng)
         self.act = activation(act)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        return gated_feed_forward(x, self.gate.weight, self.up.weight, self.down.weight, act=self.act)
+        gate, up, down = self.gate, self.up, self.down
+        return gated_feed_forward(x, gate.weight, up.weight, down.weight, gate.bias, up.bias, down.bias, act=self.act)

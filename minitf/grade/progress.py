@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from minitf.grade.files import set_aside, write_atomically
+from minitf.files import write_atomically
+from minitf.grade.files import set_aside
 
 FILE = ".minitf-progress.json"
 FORMAT = 1

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from minitf.grade.files import write_atomically
+from minitf.files import write_atomically
 from minitf.grade.grading import CheckResult, Failure, Grade
 
 WIDTH = 100

@@ -72,6 +72,7 @@ def scaled_dot_product_attention(
     scale: float | Tensor | None = None,
     softcap: float | None = None,
     normalizer: str | Normalizer = "softmax",
+    dropout: Callable[[Tensor], Tensor] | None = None,
     return_weights: bool = False,
 ) -> Any:
     """softmax(scale q kᵀ + bias) v over the keys that ``mask`` allows.
@@ -84,6 +85,7 @@ def scaled_dot_product_attention(
     scale: a number, or an array that broadcasts against q, such as (H, 1, 1); default E**-0.5.
     softcap: logits become softcap * tanh(logits / softcap).
     normalizer: "softmax", or a function (logits, mask or None) -> weights.
+    dropout: what the weights pass before they multiply the values, such as a ``nn.Dropout``.
     return_weights: return (out, weights) with weights (*, H, T, S).
 
     Returns out (*, H, T, W). Raises ShapeError when shapes disagree, TypeError for a mask that is not boolean.
@@ -101,7 +103,7 @@ def scaled_dot_product_attention(
     shape = (*lead, *q.shape[-3:-2], T, S)
     mask, bias = _fitting("mask", mask, shape), _fitting("bias", bias, shape)
     check_window(window)
-    if normalizer == "softmax" and not return_weights and _fusible(q, k, v, bias):
+    if normalizer == "softmax" and dropout is None and not return_weights and _fusible(q, k, v, bias):
         q, k, v = (x if x.shape[:-3] == lead else broadcast_to(x, (*lead, *x.shape[-3:])) for x in (q, k, v))
         nearest, farthest = reach(T, S, causal, window)
         return attention(q, k, v, bias, mask, scale=scale, softcap=softcap, nearest=nearest, farthest=farthest)[0]
@@ -116,7 +118,7 @@ def scaled_dot_product_attention(
         allowed = band(T, S, causal=causal, window=window)
         mask = plain(allowed if mask is None else mask.data & allowed)
     weights = store(_normalize(logits, mask, normalizer))  # kernels multiply with v in the storage format
-    out = matmul(weights, v)
+    out = matmul(weights if dropout is None else dropout(weights), v)
     return (out, weights) if return_weights else out
 
 

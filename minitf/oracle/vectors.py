@@ -9,8 +9,6 @@ in its own dtype, low-precision formats as their bits in unsigned integers; answ
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.dtypes import LOW_PRECISION
+from minitf.files import replacing, write_atomically
 from minitf.oracle.answers import FORMAT_VERSION, Case, case, labels
 from minitf.oracle.frameworks import typed
 from minitf.oracle.references import UnknownName, names
@@ -65,11 +64,12 @@ def export(
             this = case(name, seed=seed, size=size, dtype=dtype, options=position)
             arrays, bits = _arrays(this, accumulate)
             path = folder / f"{name}-{label.replace('=', '').replace(',', '-')}-{dtype}-{size}-{seed}.{format}"
-            _whole(path, lambda target, arrays=arrays: write(target, arrays))
+            with replacing(path) as scratch:
+                write(scratch, arrays)
             written.append(path)
             entries.append(_entry(this, path.name, arrays, bits))
     manifest = {"schema": SCHEMA, "format_version": FORMAT_VERSION, "accumulate": accumulate, "files": entries}
-    _whole(folder / "manifest.json", lambda target: target.write_text(json.dumps(manifest, indent=1) + "\n"))
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return [*written, folder / "manifest.json"]
 
 
@@ -125,16 +125,3 @@ def _numbers(x: np.ndarray) -> list[Any]:
 def _write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as stream:
         np.savez(stream, **arrays)  # pyright: ignore[reportArgumentType]
-
-
-def _whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes beside ``path`` and moves into place, so that a reader never sees half a file."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(Path(name))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise

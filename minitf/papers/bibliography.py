@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from minitf.files import write_atomically
 from minitf.papers import catalogue, checkout
 from minitf.papers.catalogue import Paper
 
@@ -55,7 +56,7 @@ def main() -> int:
     if root is None:
         print("minitf.papers.bibliography: references.bib is written in a source checkout", file=sys.stderr)
         return 2
-    checkout.write_atomically(root / REFERENCES, bibliography(catalogue.papers().values()))
+    write_atomically(root / REFERENCES, bibliography(catalogue.papers().values()))
     print(REFERENCES)
     return 0
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+from minitf.files import write_atomically
 
 #: where a checkout keeps what it found out about itself; ignored by git
 STATE = ".minitf"
@@ -70,17 +70,3 @@ def digest(files: Iterable[Path]) -> str:
         total.update(f"{file.name}\0{-1 if content is None else len(content)}\0".encode())
         total.update(content or b"")
     return total.hexdigest()[:16]
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file that readers see either whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        os.unlink(scratch)
-        raise

@@ -12,6 +12,7 @@ import json
 import sys
 from collections import Counter
 
+from minitf.files import write_atomically
 from minitf.papers import checkout, results
 
 
@@ -21,7 +22,7 @@ def main() -> int:
         print("minitf.papers.freeze: results are frozen in a source checkout", file=sys.stderr)
         return 2
     reports = results.judge(root)
-    checkout.write_atomically(results.FROZEN, frozen(reports))
+    write_atomically(results.FROZEN, frozen(reports))
     states = Counter(report.state for report in reports.values())
     told = ", ".join(f"{states[state]} {state}" for state in results.STATES)
     print(f"{results.FROZEN.relative_to(root)}: {len(reports)} papers, {told}")

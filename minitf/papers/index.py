@@ -21,6 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from minitf.files import write_atomically
 from minitf.papers import catalogue, checkout
 
 INDEX = Path(__file__).with_name("index.json")
@@ -188,7 +189,7 @@ def main() -> int:
     if root is None:
         print("minitf.papers.index: an index is written in a source checkout", file=sys.stderr)
         return 2
-    checkout.write_atomically(INDEX, scan(root).as_json())
+    write_atomically(INDEX, scan(root).as_json())
     print(INDEX.relative_to(root))
     return 0
 

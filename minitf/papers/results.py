@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from minitf.files import write_atomically
 from minitf.papers import catalogue, checkout, index, marks
 from minitf.papers.catalogue import Paper
 
@@ -143,7 +144,7 @@ def record(root: Path, collected: Iterable[Collected], outcomes: Mapping[str, st
         complete = group.complete or before.get("complete", False)
         files[group.file] = {"digest": group.digest, "complete": complete, "tests": dict(sorted(tests.items()))}
     path = root / checkout.STATE / "results.json"
-    checkout.write_atomically(path, json.dumps({"format": FORMAT, "papers": papers}, indent=1, sort_keys=True) + "\n")
+    write_atomically(path, json.dumps({"format": FORMAT, "papers": papers}, indent=1, sort_keys=True) + "\n")
     return path
 
 

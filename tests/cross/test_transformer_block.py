@@ -104,7 +104,7 @@ def block_problem(norm, place):
     """Our loss and PyTorch's, functions of one dict: parameters, the input and the additive bias; and a point."""
     rng = np.random.default_rng(0)
     layers = MultiHeadAttention(D, H, K, rng=rng), FeedForward(D, F, rng=rng)
-    block = Block(*layers, (NORMS[norm](D, eps=EPS), NORMS[norm](D, eps=EPS)), place, Dropout(0))
+    block = Block(*layers, lambda: NORMS[norm](D, eps=EPS), place, Dropout(0))
     point = drawn(block, rng) | {"x": rng.normal(size=(B, T, D)), "bias": rng.normal(size=(H, T, T))}
     weigh = rng.normal(size=(B, T, D)) / (B * T)
 

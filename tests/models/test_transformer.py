@@ -125,7 +125,8 @@ def test_positions_can_be_given(position, norm_place):
 def test_a_block_is_two_sub_layers_with_a_norm_and_a_residual_connection(norm_place):
     rng = np.random.default_rng(0)
     parts = (MultiHeadAttention(D, H, rng=rng), FeedForward(D, 3 * D, rng=rng))
-    block = Block(*parts, (LayerNorm(D), LayerNorm(D, eps=0.1)), norm_place, Dropout(0.0))
+    norms = iter((LayerNorm(D), LayerNorm(D, eps=0.1)))
+    block = Block(*parts, lambda: next(norms), norm_place, Dropout(0.0))
     for p in block.parameters():
         p.data[...] = rng.normal(0, 0.5, p.shape)
     state, x = block.state_dict(), rng.normal(size=(T, D))
@@ -329,8 +330,8 @@ def test_float32_stays_float32():
     ("options", "error", "message"),
     [
         ({"position": "alibi"}, ValueError, "position must be one of none, learned, sinusoidal, rotary, got 'alibi'"),
-        ({"norm": "batch"}, ValueError, "norm must be one of layer, rms, got 'batch'"),
-        ({"norm_place": "middle"}, ValueError, "place must be 'pre' or 'post', got 'middle'"),
+        ({"norm": "batch"}, ValueError, "norm must be one of layer, rms, or make one; got 'batch'"),
+        ({"norm_place": "middle"}, ValueError, "place must be 'pre', 'post' or 'sandwich', got 'middle'"),
         ({"max_length": None}, ValueError, "learned positions need max_length"),
         ({"H": 3}, mt.ShapeError, "H = 3 .* D = 16"),
         ({"D": 6, "position": "rotary"}, mt.ShapeError, "E must be even and positive, got 3"),
@@ -338,7 +339,7 @@ def test_float32_stays_float32():
         (
             {"position": "rotary", "attention": lambda layer, rng: MultiHeadAttention(D, H, rng=rng)},
             ValueError,
-            "'rotary' is for the default attention",
+            "'rotary' positions.* are for the default attention",
         ),
     ],
 )
