@@ -216,8 +216,8 @@ CALLS = [
     # -- models and decoding
     ("no such position code", lambda: decoder(position="rope"), Value, "Decoder: position must be one of none, learned, .* got 'rope'"),
     ("learned positions of what length?", lambda: decoder(max_length=None), Value, "Decoder: learned positions need max_length"),
-    ("no such norm", lambda: decoder(norm="batch"), Value, "Decoder: norm must be one of layer, rms, got 'batch'"),
-    ("a norm in no place", lambda: decoder(norm_place="both"), Value, "norm's place must be 'pre' or 'post', got 'both'"),
+    ("no such norm", lambda: decoder(norm="batch"), Value, "Decoder: norm must be one of layer, rms, or make one; got 'batch'"),
+    ("a norm in no place", lambda: decoder(norm_place="both"), Value, "norm's place must be 'pre', 'post' or 'sandwich', got 'both'"),
     ("no heads", lambda: decoder(H=0), Value, "needs L of at least 0 layers and H of at least 1 head, got L = 1, H = 0"),
     ("slots that are not there", lambda: DecoderCache(2, [0, 2]), Value, r"layer_slot must count its slots from 0 and use each, got \[0, 2\]"),
     ("too long a text", lambda: model(np.zeros((1, 9), int)), Shape, "Decoder: 9 positions, but max_length is 8"),

@@ -107,6 +107,7 @@ from minitf.autodiff.ops.shape import (
     transpose,
     tril,
     triu,
+    unstack,
 )
 from minitf.autodiff.precision import precision, store
 from minitf.autodiff.tensor import Tensor, as_tensor, no_grad, tensor

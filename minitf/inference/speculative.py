@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from minitf.autodiff.errors import ShapeError
-from minitf.inference.decoding import _decoding, _prompt, draw_tokens, next_token_probabilities
+from minitf.inference.next_token import draw_tokens, next_token_probabilities
+from minitf.inference.prompt import checked_prompt, evaluating
 from minitf.nn.init import generator
 
 
@@ -34,12 +35,12 @@ def speculative_decode(
     rng = generator(rng)
     if guesses < 1:
         raise ValueError(f"speculative_decode: guesses must be at least 1, got {guesses}")
-    ids = _prompt("speculative_decode", target, ids, steps)
-    _prompt("speculative_decode", draft, ids, steps)
+    ids = checked_prompt("speculative_decode", target, ids, steps)
+    checked_prompt("speculative_decode", draft, ids, steps)
     if len(ids) != 1:
         raise ShapeError(f"speculative_decode: decodes one text at a time, ids (1, T), got shape {ids.shape}")
     end, passes = ids.shape[1] + steps, 0
-    with _decoding(target, draft):
+    with evaluating(target, draft):
         caches = {model: model.new_cache(1) for model in (target, draft)}
 
         def probabilities(model: Any, text: np.ndarray, last: int) -> np.ndarray:

@@ -47,6 +47,7 @@ class BARTConfig(Configuration):
     """The options of a BART."""
 
     model_type: ClassVar[str] = "bart"
+    depth: ClassVar = ("encoder_layers", "decoder_layers")
     only: ClassVar = {"activation_function": ACTIVATIONS}
 
     vocab_size: int = 50265

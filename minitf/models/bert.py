@@ -43,6 +43,7 @@ class BERTConfig(Configuration):
     """The options of a BERT."""
 
     model_type: ClassVar[str] = "bert"
+    depth: ClassVar = ("num_hidden_layers",)
     only: ClassVar = {
         "hidden_act": ACTIVATIONS,
         "position_embedding_type": ("absolute",),

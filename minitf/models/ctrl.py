@@ -31,6 +31,7 @@ class CTRLConfig(Configuration):
     """The options of a CTRL; ``dff``: F."""
 
     model_type: ClassVar[str] = "ctrl"
+    depth: ClassVar = ("n_layer",)
     only: ClassVar = {"tie_word_embeddings": (True,)}
 
     vocab_size: int = 246534

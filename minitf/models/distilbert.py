@@ -27,6 +27,7 @@ class DistilBERTConfig(Configuration):
     """The options of a DistilBERT. ``sinusoidal_pos_embds`` only says how the table of positions begins."""
 
     model_type: ClassVar[str] = "distilbert"
+    depth: ClassVar = ("n_layers",)
     only: ClassVar = {"activation": ACTIVATIONS}
 
     vocab_size: int = 30522

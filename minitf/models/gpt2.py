@@ -24,6 +24,7 @@ class GPT2Config(Configuration):
     """The options of a GPT-2; ``n_inner``: F, default 4D."""
 
     model_type: ClassVar[str] = "gpt2"
+    depth: ClassVar = ("n_layer",)
     only: ClassVar = {"activation_function": ACTIVATIONS, "add_cross_attention": (False,)}
 
     vocab_size: int = 50257

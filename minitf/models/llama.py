@@ -33,6 +33,7 @@ class LlamaConfig(Configuration):
     """
 
     model_type: ClassVar[str] = "llama"
+    depth: ClassVar = ("num_hidden_layers",)
     only: ClassVar = {"hidden_act": ACTIVATIONS, "pretraining_tp": (1,)}
 
     vocab_size: int = 32000

@@ -64,6 +64,7 @@ class T5Config(Configuration):
     """
 
     model_type: ClassVar[str] = "t5"
+    depth: ClassVar = ("num_layers",)
     only: ClassVar = {"feed_forward_proj": tuple(FEED_FORWARD)}
 
     vocab_size: int = 32128

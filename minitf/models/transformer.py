@@ -22,6 +22,7 @@ from minitf.autodiff.ops.shape import repeat, swapaxes
 from minitf.autodiff.tensor import Tensor, as_tensor
 from minitf.models.cache import DecoderCache
 from minitf.models.stack import NORMS, PLACES, Block, Factory, Stack
+from minitf.nn import init
 from minitf.nn.layers import Dropout, Embedding, Linear
 from minitf.nn.module import Module, Parameter
 from minitf.position.rotary import rotary_frequencies
@@ -29,6 +30,8 @@ from minitf.position.sinusoidal import sincos1d
 
 __all__ = ["NORMS", "PLACES", "Block", "Conditioned", "Decoder", "Encoder", "EncoderDecoder", "Factory", "Stack"]
 
+#: how embeddings start
+DRAWN = partial(init.normal, std=0.02)
 POSITIONS = ("none", "learned", "sinusoidal", "rotary")
 
 
@@ -76,15 +79,15 @@ class TokenStack(Stack):
         width = D if embedding_width is None else embedding_width
         self.V, self.max_length, self.position = V, max_length, position
         self.position_offset, self.embedding_scale = position_offset, embedding_scale
-        self.embedding = Embedding(V, width, rng=rng, init=_normal(0.02)) if embedding is None else embedding
+        self.embedding = Embedding(V, width, rng=rng, init=DRAWN) if embedding is None else embedding
         self.positions: Callable[[Any], Any] | None = None
         if position == "learned":
-            self.positions = Embedding((max_length or 0) + position_offset, width, rng=rng, init=_normal(0.02))
+            self.positions = Embedding((max_length or 0) + position_offset, width, rng=rng, init=DRAWN)
         elif position == "sinusoidal":
             self.positions = partial(sincos1d, width)
         elif callable(position):
             self.positions = position
-        self.types = Embedding(types, width, rng=rng, init=_normal(0.02)) if types else None
+        self.types = Embedding(types, width, rng=rng, init=DRAWN) if types else None
         self.embedding_norm = None
         if embedding_norm:
             self.embedding_norm = self._norm(stack.get("norm", "layer"), width, stack.get("eps", 1e-5))()
@@ -284,7 +287,3 @@ class Conditioned(Module):
             context = repeat(context, times, axis=0)
             mask = mask if mask is None or mask.ndim < 4 or mask.shape[0] == 1 else repeat(mask, times, axis=0)
         return {"context": context, "context_mask": mask}
-
-
-def _normal(std: float) -> Callable[..., np.ndarray]:
-    return lambda shape, *, rng: rng.normal(0, std, shape)

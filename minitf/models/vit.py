@@ -35,6 +35,7 @@ class ViTConfig(Configuration):
     """The options of a ViT; images and patches are squares of ``image_size`` and ``patch_size`` pixels."""
 
     model_type: ClassVar[str] = "vit"
+    depth: ClassVar = ("num_hidden_layers",)
     only: ClassVar = {"hidden_act": ACTIVATIONS, "pooler_act": ("tanh",)}
 
     hidden_size: int = 768

@@ -1,11 +1,11 @@
-"""Losses: ``(input, target)``, averaged over what is counted.
+"""Losses of class scores: ``(input, target)``, averaged over what is counted.
 
 Classes are on the last axis of the logits, ``(*, V)``, and the targets have the shape ``(*)`` in front of it (PyTorch
 has classes on axis 1). With p = softmax(logits), q the target distribution and lse = logsumexp(logits),
 
     cross_entropy = lse - sum(q ∘ logits) + z_loss lse²          for class t:  q = (1 - ε) onehot(t) + ε / V
 
-The primitive keeps the logits and one number a row for the backward sweep, and writes one array of their size there
+Its primitive keeps the logits and one number a row for the backward sweep, and writes one array of their size there
 (``minitf.kernels.cross_entropy``).
 """
 
@@ -24,16 +24,38 @@ from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 from minitf.kernels import cross_entropy as kernels
 from minitf.nn.softmax import log_softmax, real_floating
 
+#: what becomes of the losses of a batch
 REDUCTIONS = ("mean", "sum", "none")
 
 
-def _reduce(what: str, losses: Tensor, reduction: str, counted: int | None = None) -> Tensor:
+# -- what all losses share --------------------------------------------------------------------------------------
+
+
+def reduced(what: str, losses: Tensor, reduction: str, counted: float | None = None) -> Tensor:
+    """The mean over ``counted`` (default: all of the losses; 0 if there are none), the sum, or the losses themselves."""
     if reduction not in REDUCTIONS:
         raise ValueError(f"{what}: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
     if reduction == "none":
         return losses
     total = mt.sum(losses)
     return total if reduction == "sum" else total / max(losses.size if counted is None else counted, 1)
+
+
+def pair(what: str, input: ArrayLike, target: ArrayLike) -> tuple[Tensor, Tensor]:
+    """Input and target as floating Tensors of one shape; integer and boolean targets become numbers."""
+    input, target = real_floating(what, input), as_tensor(target)
+    if target.dtype.kind in "iub":
+        target = mt.astype(target, input.dtype)
+    target = real_floating(f"{what}, target", target)
+    if input.shape != target.shape:
+        raise ShapeError(f"{what}: input and target must have the same shape, got {input.shape} and {target.shape}")
+    return input, target
+
+
+def expected(weight: Tensor, values: Tensor) -> Tensor:
+    """weight ∘ values, where 0 times an infinite value is 0: what cannot happen costs nothing."""
+    absent = (weight.data == 0) & np.isinf(values.data)
+    return weight * (mt.where(absent, 0.0, values) if absent.any() else values)
 
 
 # -- rows of logits against classes -----------------------------------------------------------------------------
@@ -153,7 +175,7 @@ def cross_entropy(
         counted = losses.size
     if z_loss:
         losses = losses + z_loss * mt.square(mt.logsumexp(input, -1) if lse is None else lse)
-    return _reduce("cross_entropy", mt.reshape(losses, input.shape[:-1]), reduction, counted)
+    return reduced("cross_entropy", mt.reshape(losses, input.shape[:-1]), reduction, counted)
 
 
 def _distribution_losses(input: Tensor, target: Tensor, smoothing: float) -> Tensor:
@@ -165,11 +187,7 @@ def _distribution_losses(input: Tensor, target: Tensor, smoothing: float) -> Ten
         )
     if smoothing:
         target = target * (1 - smoothing) + smoothing / input.shape[-1]
-    log_p = log_softmax(input)
-    absent = (target.data == 0) & (log_p.data == -math.inf)
-    if absent.any():
-        log_p = mt.where(absent, 0.0, log_p)
-    return -mt.sum(target * log_p, -1)
+    return -mt.sum(expected(target, log_softmax(input)), -1)
 
 
 def nll_loss(input: ArrayLike, target: ArrayLike, *, ignore_index: int = -100, reduction: str = "mean") -> Tensor:
@@ -179,12 +197,25 @@ def nll_loss(input: ArrayLike, target: ArrayLike, *, ignore_index: int = -100, r
     rows = mt.reshape(input, (classes.size, input.shape[-1]))
     chosen = rows[np.arange(classes.size), np.maximum(classes, 0)]
     losses = mt.where(classes >= 0, -chosen, 0.0)
-    return _reduce("nll_loss", mt.reshape(losses, input.shape[:-1]), reduction, int(np.count_nonzero(classes >= 0)))
+    return reduced("nll_loss", mt.reshape(losses, input.shape[:-1]), reduction, int(np.count_nonzero(classes >= 0)))
 
 
-def mse_loss(input: ArrayLike, target: ArrayLike, *, reduction: str = "mean") -> Tensor:
-    """(input - target)²; both of the same shape."""
-    input, target = as_tensor(input), as_tensor(target)
-    if input.shape != target.shape:
-        raise ShapeError(f"mse_loss: input and target must have the same shape, got {input.shape} and {target.shape}")
-    return _reduce("mse_loss", mt.square(input - target), reduction)
+def kl_div(input: ArrayLike, target: ArrayLike, *, log_target: bool = False, reduction: str = "mean") -> Tensor:
+    """target (log target - input): the Kullback-Leibler divergence KL(target, exp(input)), term by term.
+
+    input: log-probabilities ``(B, *)``. target: probabilities of the same shape, or their logarithms (``log_target``).
+    reduction: "batchmean" is the divergence, the sum divided by B; "mean" divides by the number of terms instead.
+
+    What has probability 0 in the target contributes 0; probability 0 in the input alone makes the divergence infinite.
+    """
+    input, target = pair("kl_div", input, target)
+    if log_target:
+        q, log_q = mt.exp(target), target
+    else:
+        q, log_q = target, mt.log(mt.where(target.data == 0, 1.0, target))
+    terms = expected(q, log_q) - expected(q, input)
+    if reduction != "batchmean":
+        return reduced("kl_div", terms, reduction)
+    if input.ndim == 0:
+        raise ShapeError("kl_div: 'batchmean' needs a batch axis, got a scalar")
+    return reduced("kl_div", terms, "mean", input.shape[0])

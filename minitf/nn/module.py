@@ -17,6 +17,8 @@ paths (tied weights, a shared block) is one thing, and has the name of the first
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Self
 
 import numpy as np
@@ -24,8 +26,33 @@ import numpy as np
 from minitf.autodiff.config import current
 from minitf.autodiff.cost import scope
 from minitf.autodiff.dtypes import as_dtype, is_complex, is_floating, is_inexact
-from minitf.autodiff.errors import did_you_mean
+from minitf.autodiff.errors import ShapeError, did_you_mean
 from minitf.autodiff.tensor import Tensor, as_tensor, interpreters
+
+_unfilled: ContextVar[bool] = ContextVar("unfilled", default=False)
+
+
+@contextmanager
+def unfilled() -> Iterator[None]:
+    """Inside, new parameters have a shape and a dtype but no memory, and nothing is drawn for them.
+
+    For a model whose values come from a file: ``load_state_dict`` fills it. Until then its parameters read as zeros and
+    cannot be written to.
+    """
+    token = _unfilled.set(True)
+    try:
+        yield
+    finally:
+        _unfilled.reset(token)
+
+
+def is_unfilled() -> bool:
+    return _unfilled.get()
+
+
+def placeholder(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """Zeros that take no memory, read-only."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 class Parameter(Tensor):
@@ -41,7 +68,9 @@ class Parameter(Tensor):
         value = as_tensor(data).data
         if dtype is None:
             dtype = _partner(current().dtype, value.dtype)
-        super().__init__(np.array(value, dtype=as_dtype(dtype), order="C"), requires_grad=requires_grad)
+        dtype = as_dtype(dtype)
+        data = placeholder(value.shape, dtype) if is_unfilled() else np.array(value, dtype=dtype, order="C")
+        super().__init__(data, requires_grad=requires_grad)
 
     def __reduce__(self) -> tuple[Any, ...]:  # copies and pickles are leaves of their own
         return Parameter, (self.data, self.dtype, self.requires_grad)
@@ -71,6 +100,13 @@ class Buffer(Tensor):
 def _partner(dtype: np.dtype, like: np.dtype) -> np.dtype:
     """``dtype``, or the complex dtype of its precision if ``like`` is complex."""
     return np.result_type(dtype, np.complex64) if is_complex(like) else dtype
+
+
+def require_sizes(layer: str, **sizes: Any) -> None:
+    """Raises ShapeError unless all of the ``sizes`` that ``layer`` is made with are positive integers."""
+    for name, size in sizes.items():
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise ShapeError(f"{layer}: {name} must be a positive integer, got {size!r}")
 
 
 class Module:
@@ -125,6 +161,10 @@ class Module:
     def buffers(self) -> Iterator[Buffer]:
         """The buffers of this module and all below it, each once."""
         return (buffer for _, buffer in self.named_buffers())
+
+    def named_generators(self) -> Iterator[tuple[str, np.random.Generator]]:
+        """(name, generator) of the random generators of this module and all below it, each once."""
+        return self._named(np.random.Generator)
 
     def _own(self, kind: type | tuple[type, ...]) -> Iterator[tuple[str, Any]]:
         """(name, thing) for things of ``kind`` that belong to this module itself, in attribute order."""
@@ -193,6 +233,8 @@ class Module:
             told = "\n  ".join(problems)
             raise ValueError(f"load_state_dict of {type(self).__name__}: nothing was loaded, because of\n  {told}")
         for name, value in values.items():
+            if not known[name].data.flags.writeable:  # it was made ``unfilled``
+                known[name].data = np.empty(value.shape, known[name].dtype)
             known[name].data[...] = value
         return self
 

@@ -211,3 +211,16 @@ def group_norm(
     if groups < 1 or x.shape[1] % groups:
         raise ShapeError(f"group_norm: the {x.shape[1]} channels of x {x.shape} cannot form {groups} equal groups")
     return bind(group_norm_p, *_operands("group_norm", x, 1, weight, bias), groups=groups, eps=eps)
+
+
+def instance_norm(
+    x: ArrayLike, weight: ArrayLike | None = None, bias: ArrayLike | None = None, eps: float = 1e-5
+) -> Tensor:
+    """(x - mean) rsqrt(var + eps) over the places of each channel of each sample: ``group_norm`` with C groups.
+
+    x: ``(B, C, *)`` with at least two places, of which one alone has no variance.
+    """
+    x = real_floating("instance_norm", x)
+    if x.ndim < 3 or math.prod(x.shape[2:]) < 2:
+        raise ShapeError(f"instance_norm: needs (B, C, *) with at least 2 places a channel, got shape {x.shape}")
+    return group_norm(x, x.shape[1], weight, bias, eps)

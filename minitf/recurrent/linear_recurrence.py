@@ -31,8 +31,9 @@ from minitf import autodiff as mt
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.dtypes import common_dtype
+from minitf.autodiff.ops.shape import unstack
 from minitf.autodiff.rules import defcost, defjvp_all, defvjp_all
-from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
+from minitf.autodiff.tensor import Primitive, Tensor, as_tensor, bind
 from minitf.kernels import scan as kernels
 
 if TYPE_CHECKING:
@@ -41,18 +42,6 @@ if TYPE_CHECKING:
 FORMS = ("scan", "sequential", "chunked", "associative")
 #: elements below which twins of recurrences, which take T steps in Python, are as fast as their kernels
 SMALL = 256
-
-
-# -- x_0, ..., x_{T-1}: slices whose cotangents come back as one array, not as T arrays of its size ---------------------
-
-unstack_p = Primitive("unstack", lambda x, axis: tuple(np.moveaxis(x, axis, 0)), outputs="many")
-defvjp_all(unstack_p, lambda g, out, x, axis: (mt.stack(g, axis),), saves=())
-defjvp_all(unstack_p, lambda tangents, out, x, axis: bind(unstack_p, tangents[0], axis=axis))
-
-
-def unstack(x: ArrayLike, axis: int) -> tuple[Tensor, ...]:
-    """The slices of ``x`` along ``axis``, in order."""
-    return bind(unstack_p, as_tensor(x), axis=axis)
 
 
 # -- the primitive: a, b (B, T, P), h0 (B, P) -> h (B, T, P), T at least 1 -----------------------------------------------

@@ -30,10 +30,11 @@ import numpy as np
 from minitf import autodiff as mt
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled
+from minitf.autodiff.ops.shape import unstack
 from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import Primitive, Tensor, bind
 from minitf.kernels import scan as kernels
-from minitf.recurrent.linear_recurrence import SMALL, associative_states, operands, unstack
+from minitf.recurrent.linear_recurrence import SMALL, associative_states, operands
 
 if TYPE_CHECKING:
     from jaxtyping import Float

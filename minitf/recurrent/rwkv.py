@@ -38,11 +38,12 @@ from minitf import autodiff as mt
 from minitf.autodiff.checked import checked
 from minitf.autodiff.dispatch import compiled
 from minitf.autodiff.errors import ShapeError
+from minitf.autodiff.ops.shape import unstack
 from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import Primitive, Tensor, bind
 from minitf.kernels import wkv as kernels
 from minitf.kernels.scan import steps_repeated
-from minitf.recurrent.linear_recurrence import SMALL, operands, unstack
+from minitf.recurrent.linear_recurrence import SMALL, operands
 
 if TYPE_CHECKING:
     from jaxtyping import Float

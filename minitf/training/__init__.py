@@ -1,5 +1,6 @@
 """Training loops."""
 
-from minitf.training.fit import History, fit, next_token_loss
+from minitf.training.fit import fit, fit_classifier, next_token_loss, subject, trained
+from minitf.training.trainer import History, Trainer
 
-__all__ = ["History", "fit", "next_token_loss"]
+__all__ = ["History", "Trainer", "fit", "fit_classifier", "next_token_loss", "subject", "trained"]

@@ -1,40 +1,33 @@
-"""``fit``: the short training loop.
+"""``fit``: the short training loop; ``Trainer`` is the long one.
 
 history = fit(model, next_token_loss, batches(ids, B=16, T=128, rng=rng), steps=1000, lr=3e-3, schedule="cosine")
 """
 
 from __future__ import annotations
 
-import math
+import contextlib
+import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minitf.autodiff.errors import ShapeError
-from minitf.autodiff.tensor import Tensor, no_grad
+from minitf.autodiff.config import config
+from minitf.autodiff.errors import did_you_mean
+from minitf.autodiff.tensor import Tensor
+from minitf.data import text
+from minitf.data.loader import Loader
+from minitf.kernels.compile import folder
+from minitf.models.transformer import Decoder
 from minitf.nn.functional import cross_entropy
 from minitf.nn.module import Module
-from minitf.optim import AdamW, Optimizer, clip_grad_norm, grad_norm, schedules
+from minitf.optim import AdamW, Optimizer
+from minitf.training.checkpoint_file import read_checkpoint, write_checkpoint
+from minitf.training.trainer import History, Trainer
 
-SCHEDULES = {"linear": schedules.linear, "cosine": schedules.cosine}
-
-
-@dataclass
-class History:
-    """What happened in a run: lists with one entry a step, and one an evaluation.
-
-    steps, losses, lrs, grad_norms: of the training steps, which count from 0; norms are those before clipping.
-    evaluation_steps, evaluations: how many steps had been made, and what ``evaluate`` returned.
-    """
-
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    lrs: list[float] = field(default_factory=list)
-    grad_norms: list[float] = field(default_factory=list)
-    evaluation_steps: list[int] = field(default_factory=list)
-    evaluations: list[Any] = field(default_factory=list)
+#: folders of the library that no trained model depends on
+USES = ("oracle", "grade", "papers", "cli.py", "__main__.py")
 
 
 def next_token_loss(model: Module, inputs: Any, targets: Any) -> Tensor:
@@ -66,95 +59,116 @@ def fit(
     progress: show a progress bar.
     evaluate: called with the model in ``eval()`` mode, recording nothing, after each ``every`` steps and at the end.
 
-    Raises FloatingPointError, naming the step and the first parameter that is to blame, when the loss or a gradient is
+    Raises FloatingPointError, naming the step and the first parameter or module that is to blame, when the loss or a gradient is
     not finite; the parameters are those before that step.
     """
-    if steps < 1:
-        raise ValueError(f"fit: steps must be at least 1, got {steps}")
     if (optimizer is None) == (lr is None):
         raise ValueError("fit: give either an optimizer, or lr for AdamW")
-    if every is not None and (evaluate is None or every < 1):
-        raise ValueError("fit: every says after how many steps (at least 1) to call evaluate; give both")
     if optimizer is None:
         assert lr is not None
         optimizer = AdamW(model.parameters(), lr)
-    factor = _factor(schedule, steps)
-    peaks = [group["lr"] for group in optimizer.param_groups]
-    history = History()
-    source = iter(batches)
-    model.train()
-    bar = _bar(steps, progress)
+    return _Fit(
+        model,
+        loss,
+        batches,
+        optimizer=optimizer,
+        steps=steps,
+        schedule=schedule,
+        clip=clip,
+        evaluate=evaluate,
+        every=every,
+        progress=progress,
+    ).run()
+
+
+class _Fit(Trainer):
+    _name = "fit"
+
+
+def fit_classifier(
+    model: Module,
+    data: tuple[np.ndarray, np.ndarray],
+    steps: int,
+    *,
+    rng: np.random.Generator,
+    lr: float = 1e-3,
+    B: int = 32,
+    weight_decay: float = 0.05,
+    **options: Any,
+) -> History:
+    """Trains ``model(x)`` to be the logits of the labels y, for ``data = (x, y)`` with an example a row.
+
+    AdamW, a warm-up over a tenth of the steps and then half a cosine; ``rng`` shuffles; ``options`` are those of ``fit``.
+    """
+    x, y = data
+    batches = Loader((np.asarray(x), np.asarray(y)), B=min(B, len(x)), rng=rng, drop_last=True)
+    optimizer = AdamW(model.parameters(), lr, weight_decay=weight_decay)
+    loss = lambda model, x, y: cross_entropy(model(x), y)
+    return fit(model, loss, batches, steps=steps, optimizer=optimizer, **{"schedule": "cosine", **options})
+
+
+# -- tiny trained models ------------------------------------------------------------------------------------------
+
+#: name -> ``() -> (model, train)``: a model with its first weights, and what trains it
+SUBJECTS: dict[str, Callable[[], tuple[Module, Callable[[], Any]]]] = {}
+
+
+def subject(name: str) -> Callable[[Any], Any]:
+    """Registers a function ``() -> (model, train)`` for ``trained``; all its randomness has fixed seeds.
+
+    Raises ValueError for a name that is taken.
+    """
+
+    def register(
+        make: Callable[[], tuple[Module, Callable[[], Any]]],
+    ) -> Callable[[], tuple[Module, Callable[[], Any]]]:
+        if name in SUBJECTS:
+            raise ValueError(f"subject: there is a {name!r} already, from {SUBJECTS[name].__module__}")
+        SUBJECTS[name] = make
+        return make
+
+    return register
+
+
+def trained(name: str) -> Module:
+    """The model that ``subject(name)`` makes, trained, in ``eval()`` mode. The first call trains, later ones read a file.
+
+    Files are beside compiled kernels (below MINITF_CACHE), named after a hash of the sources of the library and of the
+    module that the subject is defined in: an edit trains anew. Where nothing can be written, every call trains.
+
+    Raises ValueError for an unknown name.
+    """
+    if name not in SUBJECTS:
+        raise ValueError(f"trained: there is no subject {name!r}{did_you_mean(name, SUBJECTS)}")
+    model, train = SUBJECTS[name]()
+    path = folder().parent / "trained" / f"{name}-{_sources(SUBJECTS[name].__code__.co_filename)}.npz"
     try:
-        for step in range(steps):
-            batch = next(source, None)
-            if batch is None:
-                raise ValueError(
-                    f"fit: the batches ran out after {step} of {steps} steps; pass an endless iterator, such as "
-                    "data.text.batches(...) or itertools.cycle(...)"
-                )
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = float(peak * factor(step))
-            optimizer.zero_grad()
-            value = loss(model, *batch) if isinstance(batch, tuple) else loss(model, batch)
-            if not isinstance(value, Tensor) or value.size != 1:
-                raise ShapeError(f"fit: loss must return a scalar Tensor, it returned {value!r}")
-            _require_finite(model, step, value.item())
-            value.backward()
-            trained = optimizer.parameters()
-            norm = grad_norm(trained) if clip is None else clip_grad_norm(trained, clip)
-            if not math.isfinite(norm):
-                _require_finite_gradients(model, step)
-            optimizer.step()
-            history.steps.append(step)
-            history.losses.append(value.item())
-            history.lrs.append(optimizer.param_groups[0]["lr"])
-            history.grad_norms.append(norm)
-            bar.update()
-            bar.set_postfix(loss=f"{value.item():.4f}", refresh=False)
-            if evaluate is not None and (step + 1 == steps or (every and (step + 1) % every == 0)):
-                model.eval()
-                with no_grad():
-                    history.evaluations.append(evaluate(model))
-                history.evaluation_steps.append(step + 1)
-                model.train()
-    finally:
-        bar.close()
-        for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-            group["lr"] = peak
-    return history
+        return model.load_state_dict(read_checkpoint(path)).eval()
+    except (OSError, ValueError):  # missing or damaged
+        train()
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_checkpoint(path, model.state_dict())
+    return model.eval()
 
 
-def _factor(schedule: str | Callable[[int], float] | None, steps: int) -> Callable[[int], float]:
-    if schedule is None:
-        return lambda step: 1.0
-    if callable(schedule):
-        return schedule
-    if schedule not in SCHEDULES:
-        known = ", ".join(SCHEDULES)
-        raise ValueError(f"fit: schedule must be a function of the step or one of {known}, got {schedule!r}")
-    fall = SCHEDULES[schedule]
-    return lambda step: fall(step, steps, warmup=steps // 10)
+def _sources(*others: str) -> str:
+    """The hash of everything a trained model may depend on: what lies below the floor of the three uses, and ``others``."""
+    root = Path(__file__).parents[1]
+    files = [file for file in sorted(root.rglob("*.py")) if file.relative_to(root).parts[0] not in USES]
+    total = hashlib.sha256()
+    for file in [*files, *map(Path, others)]:
+        content = file.read_bytes()
+        total.update(f"{file.name} {len(content)} ".encode() + content)
+    return total.hexdigest()[:16]
 
 
-def _bar(steps: int, progress: bool) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(total=steps, unit="step", disable=not progress)
-
-
-def _require_finite(model: Module, step: int, value: float) -> None:
-    if math.isfinite(value):
-        return
-    for name, p in model.named_parameters():
-        if not np.isfinite(p.data).all():
-            raise FloatingPointError(f"fit: the loss is {value} at step {step}; parameter {name} is not finite")
-    raise FloatingPointError(
-        f"fit: the loss is {value} at step {step}, although all parameters are finite: look at the batch, or lower lr"
-    )
-
-
-def _require_finite_gradients(model: Module, step: int) -> None:
-    for name, p in model.named_parameters():
-        if p.grad is not None and not np.isfinite(p.grad.data).all():
-            raise FloatingPointError(f"fit: the gradient of {name} is not finite at step {step}; lower lr, or clip")
-    raise FloatingPointError(f"fit: the norm of the gradients is too large for their dtype at step {step}; lower lr")
+@subject("tiny_lm")
+def _tiny_lm() -> tuple[Module, Callable[[], Any]]:
+    """A language model of bytes, 4 layers of width 64, that has read Python's documentation."""
+    rng = np.random.default_rng(0)
+    with config(dtype="float32"):
+        model = Decoder(257, 64, 4, 4, max_length=64, rng=rng)
+    ids, _ = text.split(text.byte_text(text.python_documentation()))
+    stream = text.batches(ids, B=16, T=64, rng=rng)
+    return model, lambda: fit(model, next_token_loss, stream, steps=800, lr=3e-3, schedule="cosine", clip=1.0)

@@ -183,6 +183,8 @@ SHAPES = [
               normal, normal, shapes=[((3, 4), (3, 2)), ((3, 0), (3, 2)), ((4,), (1,))], complex=True),
     Operation("stack", lambda x, y: mt.stack([x, y], 1), lambda x, y: np.stack([x, y], 1), normal, normal,
               shapes=[((3, 4), (3, 4)), ((0,), (0,))]),
+    Operation("unstack", lambda x: mt.unstack(x, 1), lambda x: [x[:, i] for i in range(x.shape[1])], normal, complex=True,
+              shapes=[((3, 4),), ((2, 1, 3),), ((0, 2),)]),
     Operation("split", lambda x: mt.split(x, 2, -1), lambda x: np.split(x, 2, -1), normal, shapes=[((3, 4),), ((4,),)]),
     Operation("split at", lambda x: mt.split(x, [1, 3]), lambda x: np.split(x, [1, 3]), normal, shapes=[((5, 2),)]),
     Operation("split at beyond", lambda x: mt.split(x, [-1, 9]), lambda x: np.split(x, [-1, 9]), normal, shapes=[((5,),)]),

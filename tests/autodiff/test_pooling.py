@@ -13,10 +13,13 @@ from minitf.autodiff.ops import pooling
 from minitf.autodiff.ops.pooling import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
+    adaptive_avg_pool3d,
     avg_pool1d,
     avg_pool2d,
+    avg_pool3d,
     max_pool1d,
     max_pool2d,
+    max_pool3d,
 )
 
 # -- the definitions ----------------------------------------------------------------------------------------------
@@ -94,6 +97,8 @@ TABLE = [
     line(max_pool2d, max_pool(2), (2, 4, 5), (1, 2, 2, 3), (0, 2, 3), kernel_size=2, domain=apart),
     line(max_pool2d, max_pool(2), (2, 4, 6), kernel_size=(3, 2), stride=(2, 1), padding=(1, 0), dilation=(1, 2), domain=apart),
     line(max_pool2d, max_pool(2), (1, 4, 6), kernel_size=3, stride=(2, 3), padding=1, ceil_mode=True, domain=apart),
+    line(max_pool3d, max_pool(3), (2, 2, 3, 4), (1, 0, 2, 2, 3), kernel_size=2, domain=apart),
+    line(max_pool3d, max_pool(3), (1, 4, 3, 5), kernel_size=(3, 2, 2), stride=2, padding=(1, 0, 1), ceil_mode=True, domain=apart),
     line(avg_pool1d, avg_pool(1), (2, 3, 5), (1, 4), (0, 2, 3), (2, 0, 3), (2, 1, 0), kernel_size=2),
     line(avg_pool1d, avg_pool(1), (2, 8), (1, 2), kernel_size=3, stride=2, padding=1, count_include_pad=False),
     line(avg_pool1d, avg_pool(1), (2, 6), (2, 8), kernel_size=4, stride=3, padding=2, ceil_mode=True),
@@ -101,10 +106,14 @@ TABLE = [
     line(avg_pool2d, avg_pool(2), (1, 4, 6), kernel_size=3, stride=2, padding=1, ceil_mode=True),
     line(avg_pool2d, avg_pool(2), (1, 4, 6), kernel_size=(3, 2), stride=2, padding=1, ceil_mode=True, count_include_pad=False),
     line(avg_pool2d, avg_pool(2), (1, 3, 4), kernel_size=(2, 3), stride=(1, 2), padding=(1, 0), divisor_override=5),
+    line(avg_pool3d, avg_pool(3), (2, 2, 3, 4), (1, 0, 2, 2, 3), kernel_size=2),
+    line(avg_pool3d, avg_pool(3), (1, 4, 3, 5), kernel_size=2, stride=(2, 1, 2), padding=(1, 0, 1), count_include_pad=False),
+    line(avg_pool3d, avg_pool(3), (1, 2, 3, 4), kernel_size=(1, 2, 3), divisor_override=5),
     line(adaptive_avg_pool1d, adaptive(1), (2, 3, 7), (1, 2), (0, 2, 3), (2, 0, 5), output_size=3),
     line(adaptive_avg_pool1d, adaptive(1), (2, 4), output_size=None),
     line(adaptive_avg_pool2d, adaptive(2), (2, 4, 5), (0, 1, 2, 3), output_size=3),
     line(adaptive_avg_pool2d, adaptive(2), (2, 3, 5), output_size=(None, 2)),
+    line(adaptive_avg_pool3d, adaptive(3), (2, 3, 2, 5), output_size=(2, None, 3)),
 ]  # fmt: skip
 
 

@@ -74,3 +74,51 @@ def test_wrong_calls():
         nn.Dropout(-0.5, rng=rng)
     with pytest.raises(mt.ShapeError, match=r"linear: .* x is \(2, 5\), weight \(3, 4\)"):
         nn.Linear(3, 4, rng=rng)(np.ones((2, 5)))
+
+
+def test_layer_norm_of_channels_and_instance_norm():
+    x = np.random.default_rng(0).normal(2, 3, (2, 4, 3, 5))
+    channels = nn.LayerNorm2d(4, eps=1e-3)
+    channels.weight.data[:], channels.bias.data[:] = np.random.default_rng(1).standard_normal((2, 4))
+    for b, i, j in np.ndindex(2, 3, 5):
+        one = F.layer_norm(x[b, :, i, j], channels.weight, channels.bias, 1e-3)
+        np.testing.assert_allclose(channels(x)[b, :, i, j], one, rtol=1e-12)
+    norm = nn.InstanceNorm2d(4, affine=True)
+    norm.weight.data[:], norm.bias.data[:] = np.random.default_rng(2).standard_normal((2, 4))
+    for b, c in np.ndindex(2, 4):
+        image = x[b, c]
+        one = (image - image.mean()) / np.sqrt(image.var() + 1e-5) * norm.weight.data[c] + norm.bias.data[c]
+        np.testing.assert_allclose(norm(x)[b, c], one, rtol=1e-11, atol=1e-13)
+    np.testing.assert_array_equal(nn.InstanceNorm1d(4)(x[..., 0]), F.instance_norm(x[..., 0]))
+    np.testing.assert_array_equal(nn.InstanceNorm3d(4)(x[..., None]), F.instance_norm(x[..., None]))
+    assert repr(nn.InstanceNorm2d(4)) == "InstanceNorm2d(4, eps=1e-05)"
+    mt.check_grads(nn.InstanceNorm1d(4), x[..., 0], rtol=1e-5)
+
+
+def test_layer_scale():
+    x = np.random.default_rng(0).standard_normal((2, 3, 4))
+    for axis in (-1, 1, 0):
+        layer = nn.LayerScale(x.shape[axis], 0.5, axis)
+        layer.gamma.data[:] = np.arange(1.0, 1 + x.shape[axis])
+        for c in range(x.shape[axis]):
+            np.testing.assert_array_equal(np.take(layer(x).data, c, axis), np.take(x, c, axis) * (c + 1))
+    assert (nn.LayerScale(4).gamma.data == 1e-5).all()
+
+
+def test_bilinear():
+    layer = nn.Bilinear(3, 2, 4, rng=np.random.default_rng(0))
+    x, y = (np.random.default_rng(n).standard_normal((2, 5, n)) for n in (3, 2))
+    expected = np.einsum("bti,ijo,btj->bto", x, layer.weight.data, y) + layer.bias.data
+    np.testing.assert_allclose(layer(x, y), expected, rtol=1e-12)
+    with mt.cost() as c:
+        layer(x, y)
+    assert c.macs == 2 * 5 * 3 * 2 * 4
+    mt.check_grads(F.bilinear, x, y, layer.weight.data, layer.bias.data)
+
+
+def test_upsample_is_interpolate():
+    x = np.random.default_rng(0).standard_normal((1, 2, 3, 4))
+    np.testing.assert_array_equal(nn.Upsample((5, 6))(x), F.interpolate(x, (5, 6)))
+    layer = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True)
+    np.testing.assert_array_equal(layer(x), F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True))
+    assert repr(layer) == "Upsample(scale_factor=2, mode='bilinear')"

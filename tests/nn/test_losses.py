@@ -92,6 +92,40 @@ def test_infinite_and_huge_logits():
     assert F.cross_entropy(logits, [2, 1], reduction="none").tolist() == [math.inf, 0.0]
 
 
+@given(st.integers(0, 10**6), st.booleans())
+def test_kl_div_transcription(seed, log_target):
+    rng = np.random.default_rng(seed)
+    p, q = rng.dirichlet(np.ones(4), (2, 5))
+    want = [[q[i, c] * (math.log(q[i, c]) - math.log(p[i, c])) for c in range(4)] for i in range(5)]
+    want = np.array(want)
+    target = np.log(q) if log_target else q
+    for reduction, value in (("none", want), ("sum", want.sum()), ("mean", want.mean()), ("batchmean", want.sum() / 5)):
+        got = F.kl_div(np.log(p), target, log_target=log_target, reduction=reduction)
+        np.testing.assert_allclose(got, value, rtol=1e-9, atol=1e-12)
+
+
+def test_kl_div_is_cross_entropy_minus_entropy():
+    rng = np.random.default_rng(4)
+    logits, q = rng.standard_normal((3, 4)), rng.dirichlet(np.ones(4), 3)
+    divergence = F.kl_div(F.log_softmax(logits), q, reduction="batchmean")
+    np.testing.assert_allclose(divergence, F.cross_entropy(logits, q) + (q * np.log(q)).sum() / 3, rtol=1e-13)
+    mt.check_grads(lambda x, q: F.kl_div(F.log_softmax(x), q), logits, q)
+    mt.check_grads(lambda x, y: F.kl_div(x, F.log_softmax(y), log_target=True, reduction="none"), logits, q)
+
+
+def test_kl_div_of_what_cannot_happen():
+    log_p = np.array([[0.0, -np.inf, -np.inf]])
+    q = np.array([[1.0, 0.0, 0.0]])
+    with np.errstate(divide="ignore"):
+        targets = [(q, False), (np.log(q), True)]
+    for target, log_target in targets:
+        loss = lambda x, t=target, log=log_target: F.kl_div(x, t, log_target=log, reduction="batchmean")
+        value, gradient = mt.value_and_grad(loss)(log_p)
+        assert value.item() == 0
+        assert gradient.data.tolist() == [[-1, 0, 0]]
+    assert F.kl_div(log_p, np.array([[0.5, 0.5, 0.0]]), reduction="sum").item() == math.inf
+
+
 def test_decompositions_agree():
     rng = np.random.default_rng(3)
     logits, target = rng.standard_normal((5, 4)), np.array([0, 3, -1, 2, 1])

@@ -8,7 +8,7 @@ from recurrences import continues, forms_agree, on_grid
 
 import minitf as mt
 from minitf.autodiff.cost import saved_bytes
-from minitf.recurrent.linear_recurrence import FORMS, gated_linear_recurrence, unstack
+from minitf.recurrent.linear_recurrence import FORMS, gated_linear_recurrence
 
 LEADING = st.sampled_from([(), (2,), (2, 3), (0,)])
 
@@ -96,7 +96,7 @@ def test_the_backward_sweep_keeps_gates_and_states():
 def test_the_gradients_of_slices_come_back_in_one_piece():
     x = np.random.default_rng(0).standard_normal((2, 400, 3))
     leaf = mt.tensor(x, requires_grad=True)
-    parts = unstack(leaf, 1)
+    parts = mt.unstack(leaf, 1)
     assert len(parts) == 400
     np.testing.assert_array_equal(parts[7].data, x[:, 7])
     with mt.cost() as c:
@@ -105,7 +105,7 @@ def test_the_gradients_of_slices_come_back_in_one_piece():
     want = np.zeros_like(x)
     want[:, 3], want[:, 5] = x[:, 5], x[:, 3]
     np.testing.assert_array_equal(leaf.grad.data, want)
-    mt.check_grads(lambda x: [p * p for p in unstack(x, 0)], x[:, :3])
+    mt.check_grads(lambda x: [p * p for p in mt.unstack(x, 0)], x[:, :3])
 
 
 def test_states_are_stored_and_handed_on_unrounded():

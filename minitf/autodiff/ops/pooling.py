@@ -1,4 +1,4 @@
-"""Pooling over 1 or 2 axes, with PyTorch's arguments: the largest or the mean value of each window."""
+"""Pooling over 1, 2 or 3 axes, with PyTorch's arguments: the largest or the mean value of each window."""
 
 from __future__ import annotations
 
@@ -18,7 +18,17 @@ from minitf.autodiff.ops.index import take_along_axis
 from minitf.autodiff.ops.resample import apply_along
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, bind
 
-__all__ = ["adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "max_pool1d", "max_pool2d"]
+__all__ = [
+    "adaptive_avg_pool1d",
+    "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d",
+    "avg_pool1d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "max_pool1d",
+    "max_pool2d",
+    "max_pool3d",
+]
 
 
 def _pool_windows(
@@ -96,6 +106,14 @@ def max_pool2d(
     return _max_pool("max_pool2d", 2, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
+def max_pool3d(
+    x: ArrayLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
+    ceil_mode: bool = False,
+) -> Tensor:  # fmt: skip
+    """x ``(..., C, Z, Y, X)``; see ``max_pool2d``."""
+    return _max_pool("max_pool3d", 3, x, kernel_size, stride, padding, dilation, ceil_mode)
+
+
 def _divisors(windows: Windows, count_include_pad: bool, divisor: Any) -> Any:
     """What the sum of each window is divided by: one number, or an array where windows reach over an end."""
     if divisor is not None:
@@ -113,6 +131,8 @@ def _avg_pool(
     what: str, axes: int, x: ArrayLike, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
     count_include_pad: bool, divisor: Any = None,
 ) -> Tensor:  # fmt: skip
+    if divisor is not None and (isinstance(divisor, bool) or divisor == 0):
+        raise ValueError(f"{what}: divisor_override must be a number other than 0, got {divisor!r}")
     x, lead = spatial(what, x, axes)
     windows = _pool_windows(what, x, kernel_size, stride, padding, 1, ceil_mode, axes)
     total = sum_(bind(windows_p, x, windows=windows), axis=tuple(range(2, 2 + axes)))
@@ -139,9 +159,16 @@ def avg_pool2d(
     count_include_pad: whether the zeros of the padding count in the mean (what lies beyond them never does).
     divisor_override: divide the sums by this instead.
     """
-    if divisor_override is not None and (isinstance(divisor_override, bool) or divisor_override == 0):
-        raise ValueError(f"avg_pool2d: divisor_override must be a number other than 0, got {divisor_override!r}")
     return _avg_pool("avg_pool2d", 2, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+@rounded_once
+def avg_pool3d(
+    x: ArrayLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
+    count_include_pad: bool = True, divisor_override: int | None = None,
+) -> Tensor:  # fmt: skip
+    """x ``(..., C, Z, Y, X)``; see ``avg_pool2d``."""
+    return _avg_pool("avg_pool3d", 3, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 def _bins(size: int, count: int) -> np.ndarray:
@@ -182,3 +209,9 @@ def adaptive_avg_pool2d(x: ArrayLike, output_size: int | Sequence[int | None] | 
     Rectangle i of n covers the places floor(i·size/n) to ceil((i+1)·size/n), so neighbours may share one.
     """
     return _adaptive("adaptive_avg_pool2d", 2, x, output_size)
+
+
+@rounded_once
+def adaptive_avg_pool3d(x: ArrayLike, output_size: int | Sequence[int | None] | None) -> Tensor:
+    """x ``(..., C, Z, Y, X)``; see ``adaptive_avg_pool2d``."""
+    return _adaptive("adaptive_avg_pool3d", 3, x, output_size)

@@ -13,7 +13,7 @@ from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.broadcast import Axes, astype, broadcast_to, normalize_axes, reshape
 from minitf.autodiff.ops.broadcast import sum as sum_
 from minitf.autodiff.ops.elementwise import where
-from minitf.autodiff.rules import defjvp_all, deflinear, defvjp_argnum
+from minitf.autodiff.rules import defjvp_all, deflinear, defvjp_all, defvjp_argnum
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind, plain
 
 transpose_p = Primitive("transpose", lambda x, axes: np.transpose(x, axes))
@@ -138,6 +138,19 @@ def split(x: ArrayLike, sections: int | Sequence[int], axis: int = 0) -> list[Te
         cuts = [0, *sections, length]
     before = (slice(None),) * axis
     return [x[(*before, slice(a, b))] for a, b in itertools.pairwise(cuts)]
+
+
+# Slices whose cotangents come back as one array, not as many arrays of its size.
+unstack_p = Primitive("unstack", lambda x, axis: tuple(np.moveaxis(x, axis, 0)), outputs="many")
+defvjp_all(unstack_p, lambda g, out, x, axis: (stack(g, axis),), saves=())
+defjvp_all(unstack_p, lambda tangents, out, x, axis: bind(unstack_p, tangents[0], axis=axis))
+
+
+def unstack(x: ArrayLike, axis: int = 0) -> tuple[Tensor, ...]:
+    """The slices of ``x`` along ``axis``, in order: what ``stack`` makes one array of."""
+    x = as_tensor(x)
+    (axis,) = normalize_axes("unstack", axis, x.ndim)
+    return bind(unstack_p, x, axis=axis)
 
 
 # -- pad, flip, roll, repeat ------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from minitf.files import write_atomically
 from minitf.models.checkpoints.configuration import CheckpointError, Configuration, read_json
 from minitf.models.checkpoints.files import read_folder, write_folder
 from minitf.models.checkpoints.names import to_ours, to_theirs
-from minitf.nn.module import Module
+from minitf.nn.module import Module, unfilled
 
 #: the modules that register the families, imported when one is asked for
 FAMILIES = {
@@ -49,12 +49,12 @@ class AutoModel:
     @classmethod
     def family(cls, model_type: Any) -> tuple[type[Configuration], dict[str, Any]]:
         """(configuration, {task: class}) of a family. Raises CheckpointError for one that is not registered."""
-        if model_type in FAMILIES and model_type not in cls._families:
-            importlib.import_module(f"minitf.models.{FAMILIES[model_type]}")
-        if not isinstance(model_type, str) or model_type not in cls._families:
-            known = sorted({*FAMILIES, *cls._families})
+        known = sorted({*FAMILIES, *cls._families})
+        if not isinstance(model_type, str) or model_type not in known:
             hint = did_you_mean(model_type, known) if isinstance(model_type, str) else ""
             raise CheckpointError(f"unknown model_type {model_type!r}{hint}; known are: {', '.join(known)}")
+        if model_type not in cls._families:
+            importlib.import_module(f"minitf.models.{FAMILIES[model_type]}")
         return cls._families[model_type]
 
     @classmethod
@@ -102,7 +102,17 @@ def load_pretrained(folder: str | os.PathLike[str], task: str | None = None, *, 
     config = AutoModel.configuration(read_json(folder / "config.json"))
     kind = AutoModel.model_class(config, task)
     tensors = read_folder(folder)
-    model = kind(config.fitted(tensors), rng=np.random.default_rng(0))
+    config = config.fitted(tensors)
+    for name in config.depth:
+        if getattr(config, name) > len(tensors):
+            raise CheckpointError(
+                f"config.json says {name} = {getattr(config, name)}, but the file holds {len(tensors)} tensors"
+            )
+    try:
+        with unfilled():
+            model = kind(config, rng=np.random.default_rng(0))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"config.json makes no model: {error}") from None
     model.load_state_dict(to_ours(model, model.names, tensors, ignore_unexpected=ignore_unexpected))
     return model.eval()
 

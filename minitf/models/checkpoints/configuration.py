@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-#: no configuration file is longer than this many bytes
-LONGEST = 10_000_000
+#: no configuration file is longer than this many bytes, and no integer in it larger than that
+LONGEST, LARGEST = 10_000_000, 2**24
 
 
 class CheckpointError(ValueError):
@@ -53,11 +53,14 @@ class Configuration:
     """The base of all configurations.
 
     model_type: the family's name. extra: what a file said beyond the fields.
-    only: for fields of which not every value is implemented, the values that are.
+    only: for fields of which not every value is implemented, the values that are. depth: the fields that count layers.
+    may_be_zero: the counts that may be 0.
     """
 
     model_type: ClassVar[str]
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    depth: ClassVar[tuple[str, ...]]
+    may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     architectures: list[str] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
@@ -67,8 +70,9 @@ class Configuration:
             value = getattr(self, each.name)
             kinds = _kinds(str(each.type))
             if not _is_one_of(value, kinds):
+                most = f" of at most {LARGEST}" if isinstance(value, int) and abs(value) > LARGEST else ""
                 raise CheckpointError(
-                    f"{self.model_type} configuration: {each.name} must be {' or '.join(kinds)}, got {_short(value)}"
+                    f"{self.model_type} configuration: {each.name} must be {' or '.join(kinds)}{most}, got {_short(value)}"
                 )
             least = 0 if each.name in self.may_be_zero else 1
             if isinstance(value, int) and not isinstance(value, bool) and value < least and "_id" not in each.name:
@@ -77,14 +81,14 @@ class Configuration:
                 )
             if isinstance(value, float) and not math.isfinite(value):
                 raise CheckpointError(f"{self.model_type} configuration: {each.name} must be finite, got {value}")
+            if "_eps" in each.name and value <= 0:
+                raise CheckpointError(f"{self.model_type} configuration: {each.name} must be positive, got {value}")
         for name, allowed in self.only.items():
             if getattr(self, name) not in allowed:
                 raise CheckpointError(
                     f"{self.model_type} configuration: {name} = {_short(getattr(self, name))} is not implemented; "
                     f"implemented: {', '.join(map(repr, allowed))}"
                 )
-
-    may_be_zero: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -113,8 +117,8 @@ class Configuration:
 
 
 _TESTS: dict[str, Any] = {
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and value < 2**40,
-    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 2**60,
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST,
+    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and not abs(value) > 2**64,
     "bool": lambda value: isinstance(value, bool),
     "str": lambda value: isinstance(value, str),
     "None": lambda value: value is None,
