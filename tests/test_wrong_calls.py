@@ -253,7 +253,7 @@ CALLS = [
     ("no such schedule", lambda: train(schedule="step"), Value, "schedule must be a function of the step or one of linear, cosine, got 'step'"),
     ("too few batches", lambda: train(steps=2), Value, "fit: the batches ran out after 1 of 2 steps; pass an endless iterator"),
     ("a loss that is an array", lambda: train(loss=lambda module, x: module(x)), Shape, "fit: loss must return a scalar Tensor"),
-    ("data that are not finite", lambda: train(batches=[x * np.nan]), FloatingPointError, "the loss is nan at step 0, .* look at the batch"),
+    ("data that are not finite", lambda: train(batches=[x * np.nan]), FloatingPointError, "the loss is nan at step 0; the first output that is not finite is that of the model"),
     # -- the oracle
     ("no such name", lambda: oracle.case("attention.diferential"), LookupError, r"no 'attention.diferential'; did you mean 'attention.differential'"),
     ("a function as a name", lambda: oracle.case(sdpa), Type, "a name is a string such as 'attention.differential', got <function"),

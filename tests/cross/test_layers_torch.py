@@ -81,7 +81,8 @@ def test_transposed_convolutions(axes, options):
 
 
 @pytest.mark.parametrize(("name", "arguments"), [
-    ("Conv2d", (6, 900, 5, 1, 0, 1, 2)), ("ConvTranspose1d", (8, 900, 5, 1, 0, 0, 2)), ("Bilinear", (9, 40, 900)), ("GRU", (40, 300)),
+    ("Conv2d", (6, 900, 5, 1, 0, 1, 2)), ("ConvTranspose1d", (8, 900, 5, 1, 0, 0, 2)),
+    ("Bilinear", (9, 40, 900)), ("GRU", (40, 300)),
 ])  # fmt: skip
 def test_initial_values_fill_the_range_that_theirs_do(name, arguments):
     torch.manual_seed(0)
