@@ -1,4 +1,4 @@
-"""Pictures of shapes: classified, captioned, in pairs, moving.
+"""Pictures: the handwritten digits, and shapes: classified, captioned, in pairs, moving.
 
 Images are ``(B, C, Y, X)`` with red, green, blue from 0 to 1, videos ``(B, C, frames, Y, X)``; pixel centers are at integers.
 """
@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minitf.data.digits import digits8x8 as digits8x8
 from minitf.nn.init import generator
 
 SHAPES = ("square", "disc", "triangle", "cross")
