@@ -1,6 +1,6 @@
 """Writes recorded.json: what Transformers' models answer, with weights that anybody can draw again.
 
-    python chapters/models/record.py                             from the root of the repository
+``python chapters/models/record.py`` from the root of the repository.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Writes recorded.json: tokenizers that the library ``tokenizers`` has trained, and how they cut some texts.
 
-    python chapters/tokens/record.py                             from the root of the repository
+``python chapters/tokens/record.py`` from the root of the repository.
 """
 
 import json
