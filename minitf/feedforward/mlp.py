@@ -15,7 +15,7 @@ import numpy as np
 
 from minitf.autodiff.tensor import ArrayLike, Tensor
 from minitf.nn.functional import geglu, gelu, linear, reglu, relu, silu, squared_relu, swiglu
-from minitf.nn.layers import Linear
+from minitf.nn.layers import Dropout, Linear
 from minitf.nn.module import Module
 
 #: the name of an activation, or any function of one array
@@ -54,9 +54,11 @@ def feed_forward(
     b2: ArrayLike | None = None,
     *,
     act: Activation = "gelu",
+    dropout: Callable[[Any], Any] | None = None,
 ) -> Tensor:
-    """x (*, D), w1 (D, F), w2 (F, D), biases (F,) and (D,) -> (*, D)."""
-    return linear(activation(act)(linear(x, w1, b1)), w2, b2)
+    """x (*, D), w1 (D, F), w2 (F, D), biases (F,) and (D,) -> (*, D). dropout: a function of the F activations."""
+    y = activation(act)(linear(x, w1, b1))
+    return linear(y if dropout is None else dropout(y), w2, b2)
 
 
 def gated_feed_forward(
@@ -69,35 +71,65 @@ def gated_feed_forward(
     b_down: ArrayLike | None = None,
     *,
     act: Activation = "silu",
+    dropout: Callable[[Any], Any] | None = None,
 ) -> Tensor:
-    """x (*, D), w_gate and w_up (D, F), w_down (F, D), biases (F,), (F,) and (D,) -> (*, D)."""
+    """x (*, D), w_gate and w_up (D, F), w_down (F, D), biases (F,), (F,) and (D,) -> (*, D).
+
+    dropout: a function of the F products.
+    """
     act, gate, up = activation(act), linear(x, w_gate, b_gate), linear(x, w_up, b_up)
-    return linear(GATES[act](gate, up) if act in GATES else act(gate) * up, w_down, b_down)
+    y = GATES[act](gate, up) if act in GATES else act(gate) * up
+    return linear(y if dropout is None else dropout(y), w_down, b_down)
 
 
 class FeedForward(Module):
-    """``feed_forward`` with its weights: D -> F -> D."""
+    """``feed_forward`` with its weights: D -> F -> D. dropout: probability, of the F activations while training."""
 
-    def __init__(self, D: int, F: int, act: Activation = "gelu", bias: bool = True, *, rng: np.random.Generator):
+    def __init__(
+        self,
+        D: int,
+        F: int,
+        act: Activation = "gelu",
+        bias: bool = True,
+        *,
+        dropout: float = 0.0,
+        rng: np.random.Generator,
+    ):
         super().__init__()
         self.up = Linear(D, F, bias=bias, rng=rng)
         self.down = Linear(F, D, bias=bias, rng=rng)
+        self.dropout = Dropout(dropout, rng=rng)
         self.act = activation(act)
 
     def forward(self, x: ArrayLike) -> Tensor:
-        return feed_forward(x, self.up.weight, self.down.weight, self.up.bias, self.down.bias, act=self.act)
+        up, down = self.up, self.down
+        return feed_forward(x, up.weight, down.weight, up.bias, down.bias, act=self.act, dropout=self.dropout)
 
 
 class GatedFeedForward(Module):
-    """``gated_feed_forward`` with its weights, by default without biases: D -> F -> D."""
+    """``gated_feed_forward`` with its weights, by default without biases: D -> F -> D.
 
-    def __init__(self, D: int, F: int, act: Activation = "silu", bias: bool = False, *, rng: np.random.Generator):
+    dropout: probability, of the F products while training.
+    """
+
+    def __init__(
+        self,
+        D: int,
+        F: int,
+        act: Activation = "silu",
+        bias: bool = False,
+        *,
+        dropout: float = 0.0,
+        rng: np.random.Generator,
+    ):
         super().__init__()
         self.gate = Linear(D, F, bias=bias, rng=rng)
         self.up = Linear(D, F, bias=bias, rng=rng)
         self.down = Linear(F, D, bias=bias, rng=rng)
+        self.dropout = Dropout(dropout, rng=rng)
         self.act = activation(act)
 
     def forward(self, x: ArrayLike) -> Tensor:
         gate, up, down = self.gate, self.up, self.down
-        return gated_feed_forward(x, gate.weight, up.weight, down.weight, gate.bias, up.bias, down.bias, act=self.act)
+        weights = gate.weight, up.weight, down.weight, gate.bias, up.bias, down.bias
+        return gated_feed_forward(x, *weights, act=self.act, dropout=self.dropout)

@@ -90,8 +90,8 @@ class BARTDecoder(Decoder):
 class BART(EncoderDecoder):
     """BART with its language modelling head.
 
-    ``dropout`` acts on embeddings and on what the sub-layers add, ``attention_dropout`` on the attention weights;
-    ``activation_dropout`` is kept in the configuration, but nothing is dropped there.
+    ``dropout`` acts on embeddings and on what the sub-layers add, ``attention_dropout`` on the attention weights,
+    ``activation_dropout`` on the activations of the feed-forward layers.
     """
 
     architecture = "BartForConditionalGeneration"
@@ -103,7 +103,8 @@ class BART(EncoderDecoder):
             "act": activation(config.activation_function), "norm_place": "post", "embedding_norm": True,
             "max_length": config.max_position_embeddings, "position_offset": OFFSET,
             "embedding_scale": math.sqrt(D) if config.scale_embedding else 1.0,
-            "dropout": config.dropout, "attention_dropout": config.attention_dropout, "rng": rng,
+            "dropout": config.dropout, "attention_dropout": config.attention_dropout,
+            "activation_dropout": config.activation_dropout, "rng": rng,
         }  # fmt: skip
         encoder = Encoder(
             config.vocab_size,

@@ -11,12 +11,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from minitf.autodiff.tensor import Tensor
+from minitf.feedforward.mlp import FeedForward
 from minitf.models.checkpoints.activations import ACTIVATIONS, activation
 from minitf.models.checkpoints.auto import AutoModel
 from minitf.models.checkpoints.configuration import Configuration
 from minitf.models.checkpoints.names import Names
 from minitf.models.heads import MaskedLMHead
 from minitf.models.transformer import Encoder
+from minitf.nn.layers import Dropout
 from minitf.nn.module import Module
 
 EPS = 1e-12
@@ -48,6 +50,17 @@ class DistilBERTConfig(Configuration):
         self.require_divisible(self.dim, self.n_heads, "n_heads must divide dim")
 
 
+class DroppedFeedForward(FeedForward):
+    """Dropout acts on what feed-forward layers add but, unlike in BERT, not on what attention adds."""
+
+    def __init__(self, config: DistilBERTConfig, *, rng: np.random.Generator):
+        super().__init__(config.dim, config.hidden_dim, activation(config.activation), rng=rng)
+        self.output_dropout = Dropout(config.dropout, rng=rng)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.output_dropout(super().forward(x))
+
+
 class DistilBERT(Encoder):
     """The body: hidden states (B, T, D)."""
 
@@ -73,8 +86,9 @@ class DistilBERT(Encoder):
     def __init__(self, config: DistilBERTConfig, *, rng: np.random.Generator):
         super().__init__(
             config.vocab_size, config.dim, config.n_layers, config.n_heads, config.hidden_dim,
-            act=activation(config.activation), norm_place="post", eps=EPS, max_length=config.max_position_embeddings,
-            embedding_norm=True, dropout=config.dropout, attention_dropout=config.attention_dropout, rng=rng,
+            norm_place="post", eps=EPS, max_length=config.max_position_embeddings,
+            embedding_norm=True, embedding_dropout=config.dropout, attention_dropout=config.attention_dropout, rng=rng,
+            feed_forward=lambda layer, rng: DroppedFeedForward(config, rng=rng),
         )  # fmt: skip
         self.config = config
 

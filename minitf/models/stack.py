@@ -97,7 +97,8 @@ class Stack(Module):
     position_bias: a Module called with (start, T), that gives what is added to the logits of T queries from position
         ``start`` on and of all start + T keys, (H, T, start + T); one for all layers.
     parallel: see ``Block``. dropout: probability, of what each sub-layer adds; attention_dropout: of the weights of the
-        default attention; both drawn from ``rng``.
+        default attention; activation_dropout: inside the default feed-forward layers; last_dropout: whether ``dropout``
+        also acts behind the last norm. All are drawn from ``rng``.
     """
 
     def __init__(
@@ -124,6 +125,8 @@ class Stack(Module):
         parallel: bool = False,
         dropout: float = 0.0,
         attention_dropout: float = 0.0,
+        activation_dropout: float = 0.0,
+        last_dropout: bool = False,
         rng: np.random.Generator,
     ):
         super().__init__()
@@ -140,10 +143,11 @@ class Stack(Module):
             )
         if cross is True:
             cross = lambda layer, rng: MultiHeadAttention(D, H, rng=rng, **heads)
+        inner: dict[str, Any] = {"dropout": activation_dropout, "rng": rng}
         if feed_forward is None and gated:
-            feed_forward = lambda layer, rng: GatedFeedForward(D, width, act, bias=bias, rng=rng)
+            feed_forward = lambda layer, rng: GatedFeedForward(D, width, act, bias=bias, **inner)
         elif feed_forward is None:
-            feed_forward = lambda layer, rng: FeedForward(D, width, act, bias=bias, rng=rng)
+            feed_forward = lambda layer, rng: FeedForward(D, width, act, bias=bias, **inner)
         self.D, self.L, self.H = D, L, H
         self.dropout = Dropout(dropout, rng=rng)
         self.position_bias = position_bias
@@ -162,6 +166,7 @@ class Stack(Module):
         if last_norm is None:
             last_norm = norm_place != "post"
         self.norm = make_norm() if last_norm else None
+        self.last_dropout = last_dropout
         self.crosses = bool(cross)
 
     def _require_counts(self, L: int, H: int) -> None:
@@ -208,7 +213,8 @@ class Stack(Module):
                     "cache": None if cache is None else cache.contexts[layer],
                 }
             x = block(x, context, **options)
-        return x if self.norm is None else self.norm(x)
+        x = x if self.norm is None else self.norm(x)
+        return self.dropout(x) if self.last_dropout else x
 
     def checked_cache(self, cache: DecoderCache | None, new: int, longest: int | None) -> int:
         """The position of the first of ``new`` tokens. Raises ValueError for a cache that is not this model's."""

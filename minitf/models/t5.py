@@ -112,8 +112,8 @@ class MT5Config(T5Config):
 class T5(EncoderDecoder):
     """T5 with its language modelling head; both stacks share one embedding.
 
-    ``dropout_rate`` acts on embeddings, attention weights and on what the sub-layers add; not, as in the released code,
-    inside the feed-forward layer and behind the last norms.
+    ``dropout_rate`` acts, as in the released code, on embeddings, attention weights, the activations of the feed-forward
+    layers, what the sub-layers add and behind the last norm of each stack.
     """
 
     architecture = "T5ForConditionalGeneration"
@@ -129,7 +129,8 @@ class T5(EncoderDecoder):
 
         shared: dict[str, Any] = {
             "attention": attention, "act": activation(act), "gated": gated, "bias": False, "norm": "rms",
-            "eps": config.layer_norm_epsilon, "position": "none", "dropout": config.dropout_rate, "rng": rng,
+            "eps": config.layer_norm_epsilon, "position": "none", "dropout": config.dropout_rate,
+            "activation_dropout": config.dropout_rate, "last_dropout": True, "rng": rng,
         }  # fmt: skip
         encoder = Encoder(
             config.vocab_size, D, config.num_layers, H, config.d_ff,

@@ -231,6 +231,57 @@ def test_logits_and_all_gradients_in_float64_and_the_way_back(family, head, conf
         np.testing.assert_allclose(a.numpy(), b.detach().numpy(), rtol=0, atol=1e-12)
 
 
+PROBABILITIES = {
+    "Llama": {"attention_dropout": 0.3},
+    "GPT2": {"embd_pdrop": 0.1, "resid_pdrop": 0.2, "attn_pdrop": 0.3},
+    "CTRL": {"embd_pdrop": 0.1, "resid_pdrop": 0.2},
+    "DistilBert": {"dropout": 0.1, "attention_dropout": 0.2, "seq_classif_dropout": 0.3},
+    "T5": {"dropout_rate": 0.3},
+    "MT5": {"dropout_rate": 0.3},
+    "Bart": {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3},
+} | dict.fromkeys(
+    ("Bert", "Roberta", "Electra", "ViT", "DeiT"),
+    {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2},
+)  # fmt: skip
+
+
+def waves(shape, p):
+    """In the place of what dropout draws: factors that tell every element and every probability from the others."""
+    return 1 + p * np.sin(1.0 + np.arange(np.prod(shape, dtype=int))).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("family", "head", "config"), [case for case in cases(DECODERS, ENCODERS, BOTH, VISION) if case.id.endswith("-0")]
+)
+def test_dropout_is_where_theirs_is(family, head, config, tmp_path, monkeypatch):
+    config = config | PROBABILITIES[family]
+    args, options, other = inputs(family, config)
+
+    def of_torch(x, p=0.5, training=True, inplace=False):
+        return x * torch.tensor(waves(tuple(x.shape), p)) if training else x
+
+    monkeypatch.setattr(torch.nn.functional, "dropout", of_torch)
+    monkeypatch.setattr(
+        mt.nn.functional,
+        "dropout",
+        lambda x, p=0.5, *, training=True, rng=None: x * waves(x.shape, p) if training and p else x,
+    )
+    with keep_double(), torch.no_grad():
+        model = theirs(family, head, config)
+        model.save_pretrained(tmp_path)
+        still = answer(model(**other))
+        wanted = answer(model.train()(**other))
+    mine = answer_here(load_pretrained(tmp_path).train(), *args, **options)
+    valid = options["mask"][:, 0, 0] if "mask" in options else np.ones((B, T), bool)
+    as_tuple = lambda y: y if isinstance(y, tuple) else (y,)
+    for ours, want, before in zip(as_tuple(mine), as_tuple(wanted), as_tuple(still), strict=True):
+        got, want, before = ours.data, want.numpy(), before.numpy()
+        if got.shape[:2] == valid.shape:
+            got, want, before = got[valid], want[valid], before[valid]
+        assert np.abs(want - before).max() > 1e-3
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-10)
+
+
 @pytest.mark.parametrize(("family", "head", "config"), cases(DECODERS, ENCODERS, BOTH, VISION))
 def test_as_released_in_float32(family, head, config, tmp_path):
     args, options, other = inputs(family, config)
