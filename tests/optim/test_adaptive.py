@@ -2,6 +2,8 @@
 
 import copy
 import math
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +12,10 @@ import minitf as mt
 from minitf import nn, optim
 from minitf.optim.adamw_8bit import decode, dynamic_codes, encode
 
+sys.path.insert(0, str(Path(__file__).parent))
+from record_optimizers import HYPER, drawn  # noqa: E402
+
+RECORDED = np.load(Path(__file__).with_name("optimizers.npz"))
 rng = np.random.default_rng(0)
 
 
@@ -51,6 +57,24 @@ def test_lamb_moves_by_lr_of_its_length():
         p = p - 0.1 * math.sqrt((p**2).sum() / (r**2).sum()) * r
         np.testing.assert_allclose(value, p, atol=1e-13)
         assert np.linalg.norm(value - before) == pytest.approx(0.1 * np.linalg.norm(before))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.05])
+def test_lamb_is_that_of_timm_over_fifty_steps(weight_decay):
+    start, gradients = drawn()
+    parameters = [nn.Parameter(x) for x in start]
+    lamb = optim.LAMB(parameters, **HYPER, weight_decay=weight_decay)
+    for step in gradients:
+        for p, g in zip(parameters, step, strict=True):
+            p.grad = mt.tensor(g)
+        lamb.step()
+    for i, p in enumerate(parameters):
+        np.testing.assert_allclose(p.data, RECORDED[f"lamb_{weight_decay}_{i}"], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_codes_of_8_bits_are_those_of_bitsandbytes(signed):
+    np.testing.assert_allclose(dynamic_codes(signed), RECORDED[f"codes_{signed}"], rtol=0, atol=6e-8)  # kept in float32
 
 
 def test_lamb_leaves_zero_with_a_plain_step():
