@@ -13,8 +13,8 @@ anything, by reading the source, which is what `minitf papers` and `oracle.names
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,6 +23,18 @@ T = TypeVar("T")
 IMPLEMENTATIONS: dict[str, list[str]] = {}
 #: oracle name -> its Reference
 REFERENCES: dict[str, Reference] = {}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A discrete output: positions of the largest of some scores, the largest first.
+
+    option: the keyword of the reference that imposes such a choice on it.
+    scores: ``scores(*inputs, **options)``, written with ``mt`` -> (*, n), of which the output (*, k) names the k largest.
+    """
+
+    option: str
+    scores: Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,8 @@ class Reference:
     differentiable: names of the inputs that have a gradient.
     outputs: names of the outputs, in order.
     options: the option combinations that cases walk through, one dict of keywords for ``example`` each.
+    decisions: those of the outputs that are decisions. They are judged apart, and everything else given the decisions
+        that an implementation has made.
     """
 
     name: str
@@ -44,6 +58,7 @@ class Reference:
     differentiable: tuple[str, ...]
     outputs: tuple[str, ...] = ("out",)
     options: tuple[dict[str, Any], ...] = ({},)
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
 
 
 def implements(*slugs: str) -> Callable[[T], T]:
@@ -73,12 +88,17 @@ def reference(
     differentiable: tuple[str, ...] = (),
     outputs: tuple[str, ...] = ("out",),
     options: tuple[dict[str, Any], ...] = ({},),
+    decisions: Mapping[str, Decision] | None = None,
 ) -> Reference:
     """Registers ``function`` under ``name`` with the oracle and returns the record.
 
-    Raises ValueError when another function already has the name.
+    Raises ValueError when another function already has the name, or for a decision that is not an output.
     """
-    entry = Reference(name, function, example, tuple(differentiable), tuple(outputs), tuple(options))
+    if unknown := set(decisions or ()) - set(outputs):
+        raise ValueError(f"reference: {name!r} has the outputs {', '.join(outputs)}; no decision {sorted(unknown)}")
+    entry = Reference(
+        name, function, example, tuple(differentiable), tuple(outputs), tuple(options), dict(decisions or {})
+    )
     other = REFERENCES.get(name)
     if other is not None and other.function.__module__ != function.__module__:
         raise ValueError(f"reference: {name!r} is already registered by {other.function.__module__}; names are unique")

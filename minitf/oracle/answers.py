@@ -164,6 +164,11 @@ def answer(
     )
 
 
+def imposed(reference: Reference, options: Mapping[str, Any], outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """``options``, and with them the decisions among ``outputs`` as given."""
+    return {**options, **{decision.option: outputs[name] for name, decision in reference.decisions.items()}}
+
+
 def outputs_and_gradients(
     function: Callable[..., Any],
     inputs: Sequence[Any],

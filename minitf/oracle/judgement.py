@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,14 @@ import numpy as np
 from minitf.autodiff.dtypes import is_inexact
 from minitf.autodiff.interop import to_numpy
 from minitf.autodiff.precision import FORMATS
-from minitf.oracle.answers import SIZES, Arrays, Case, case, dtype_name, labels
+from minitf.oracle.answers import SIZES, Case, answer, case, dtype_name, imposed, labels
 from minitf.oracle.diagnoses import diagnose
 from minitf.oracle.frameworks import FRAMEWORKS, Refused, Run, many
 from minitf.oracle.references import find
 from minitf.oracle.report import Report, Row
-from minitf.oracle.tolerances import tolerances_of
+from minitf.oracle.tolerances import check_options, tolerance, tolerances_of
 from minitf.papers.catalogue import did_you_mean
+from minitf.registry import Reference
 
 
 def check(
@@ -69,6 +71,7 @@ def check(
     chosen = labels(name) if options is None else list(options)
     if not chosen:
         raise ValueError(f"oracle.check: options are some of {', '.join(labels(name))}, got none")
+    check_options(dtype, accumulate, profile)
     adapter = FRAMEWORKS[framework](device)
     able = backward is not None or adapter.differentiates
     if gradients and not able:
@@ -88,7 +91,6 @@ def check(
                 if label in broken:
                     continue
                 question = case(name, number, size, dtype, label)
-                tolerances = tolerances_of(question, accumulate, profile, gradients=bool(wanted))
                 report.cases.append(question.place)
                 try:
                     run = adapter.run(fn, question, wanted, backward)
@@ -99,7 +101,7 @@ def check(
                     report.problems.append(f"{question.place}: {raised}{told}")
                     report.cause = report.cause or (None if isinstance(error, Refused) else error)
                     continue
-                _compare(report, question, tolerances, run, wanted)
+                _compare(report, question, run, wanted)
     return report
 
 
@@ -129,13 +131,12 @@ def judge(
     report = Report(name, "saved arrays", case.dtype, _accumulate(case.dtype, accumulate), profile, "cpu", [case.place])
     if reference.differentiable and not wanted:
         report.notes.append("gradients were not given and not judged")
-    tolerances = tolerances_of(case, accumulate, profile, gradients=bool(wanted))
     try:
         arrays = tuple(to_numpy(x) for x in given)
         pulled = None if found is None else {key: None if g is None else to_numpy(g) for key, g in found.items()}
     except TypeError as error:
         raise TypeError(f"oracle.judge: outputs and gradients are arrays, loaded already ({error})") from None
-    _compare(report, case, tolerances, Run(arrays, pulled), wanted, dtypes=False)
+    _compare(report, case, Run(arrays, pulled), wanted, dtypes=False)
     return report
 
 
@@ -156,29 +157,32 @@ def _accumulate(dtype: str, accumulate: str | None) -> str:
 def _compare(
     report: Report,
     case: Case,
-    tolerances: tuple[Arrays, Arrays],
     run: Run,
     wanted: tuple[str, ...],
     *,
     dtypes: bool = True,
 ) -> None:
     """Adds the rows of one case to ``report``, and diagnoses the first case that fails."""
+    reference = find(case.name)
     names = tuple(case.outputs)
     if len(run.outputs) != len(names):
         report.problems.append(
             f"{case.place}: fn returned {len(run.outputs)} arrays; expected {len(names)} ({', '.join(names)})"
         )
         return
-    got: dict[tuple[str, str], np.ndarray | None] = {
-        ("output", name): x for name, x in zip(names, run.outputs, strict=True)
-    }
+    outputs = dict(zip(names, run.outputs, strict=True))
+    if reference.decisions:
+        case = _decided(report, reference, case, outputs)
+    tolerances = tolerances_of(case, report.accumulate, report.profile, gradients=bool(wanted))
+    names = tuple(name for name in names if name not in reference.decisions)
+    got: dict[tuple[str, str], np.ndarray | None] = {("output", name): outputs[name] for name in names}
     gradients = run.gradients or {}
     if run.gradients is None:  # an output of the wrong shape cannot be pulled back
         wanted = ()
     got |= {("gradient", name): gradients[name] for name in wanted}
-    expected = {("output", name): x for name, x in case.outputs.items()}
+    expected = {("output", name): case.outputs[name] for name in names}
     expected |= {("gradient", name): case.gradients[name] for name in wanted}
-    allowed = {("output", name): x for name, x in tolerances[0].items()}
+    allowed = {("output", name): tolerances[0][name] for name in names}
     allowed |= {("gradient", name): x for name, x in tolerances[1].items()}
     compared: dict[tuple[str, str], np.ndarray] = {}
     failed = set()
@@ -194,7 +198,78 @@ def _compare(
         if not row.passed:
             failed.add(key)
     if failed and not report.diagnoses:
-        report.diagnoses += diagnose(find(case.name), case, compared, allowed, failed)
+        report.diagnoses += diagnose(reference, case, compared, allowed, failed)
+
+
+def _decided(report: Report, reference: Reference, case: Case, outputs: Mapping[str, np.ndarray]) -> Case:
+    """``case`` with the answers that belong to the implementation's own decisions, which ``report`` judges apart.
+
+    A decision may differ from the right one where scores are so near to each other that their tolerances overlap.
+    """
+    decisions = {}
+    for name, decision in reference.decisions.items():
+        got, right = outputs[name], case.outputs[name]
+        scores = np.asarray(decision.scores(*case.inputs.values(), **case.options))
+        problem = _unfit(("decision", name), got, right, None)
+        if problem is None and got.dtype.kind not in "iu":
+            problem = f"is {got.dtype.name}, expected integers, positions from 0 to {scores.shape[-1] - 1}"
+        if problem is None and got.size and not (got.min() >= 0 and got.max() < scores.shape[-1]):
+            problem = f"has {got.min()} to {got.max()}; positions are from 0 to {scores.shape[-1] - 1}"
+        if problem is None and (np.diff(np.sort(got, -1), axis=-1) == 0).any():
+            problem = "names a position twice"
+        if problem is not None:
+            report.rows.append(Row("decision", name, case.place, problem=problem))
+            decisions[name] = right
+            continue
+        spread = tolerance(
+            decision.scores,
+            case.inputs,
+            case.dtype,
+            accumulate=report.accumulate,
+            profile=report.profile,
+            options=case.options,
+        )
+        report.rows.append(measure_decision(name, case, got.astype(np.int64), scores, spread))
+        decisions[name] = got.astype(right.dtype)
+    options = imposed(reference, case.options, decisions)
+    if all(np.array_equal(x, case.outputs[name]) for name, x in decisions.items()):
+        return replace(case, options=options)
+    answers = answer(reference, case.inputs, options, case.cotangents)
+    return replace(case, options=options, outputs=answers[0], gradients=answers[1])
+
+
+def measure_decision(name: str, case: Case, got: np.ndarray, scores: np.ndarray, spread: np.ndarray) -> Row:
+    """By how much the scores (*, n) of what was passed over exceed those of the chosen, ``got`` (*, k).
+
+    The unit is the sum of the two tolerances, in ``spread`` (*, n). What is chosen later counts as passed over too.
+    """
+    if got.size == 0:
+        return Row("decision", name, case.place, 0, 0.0, 0.0, 0.0)
+    chosen, room = np.take_along_axis(scores, got, -1), np.take_along_axis(spread, got, -1)
+    earlier = np.zeros((*scores.shape[:-1], scores.shape[-1]), bool)
+    ratio, allowed = np.zeros(got.shape), np.zeros(got.shape)
+    for place in range(got.shape[-1]):
+        np.put_along_axis(earlier, got[..., [place]], True, -1)
+        sums = spread + room[..., [place]]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            excess = np.where(earlier | (scores <= chosen[..., [place]]), 0.0, (scores - chosen[..., [place]]) / sums)
+        worst = excess.argmax(-1)[..., None]
+        ratio[..., place] = np.take_along_axis(excess, worst, -1)[..., 0]
+        allowed[..., place] = np.take_along_axis(sums, worst, -1)[..., 0]
+    worst = np.unravel_index(int(ratio.argmax()), ratio.shape)
+    return Row(
+        "decision",
+        name,
+        case.place,
+        got.size,
+        float(ratio[worst]),
+        float(np.sqrt(np.mean(np.square(ratio)))),
+        0.0,
+        tuple(int(i) for i in worst),
+        float(case.outputs[name][worst]),
+        float(got[worst]),
+        float(allowed[worst]),
+    )
 
 
 def _unfit(key: tuple[str, str], got: np.ndarray | None, right: np.ndarray, dtype: str | None) -> str | None:

@@ -43,7 +43,7 @@ class Row:
 
     @property
     def what(self) -> str:
-        return self.name if self.kind == "output" else f"gradient of {self.name}"
+        return f"gradient of {self.name}" if self.kind == "gradient" else self.name
 
 
 @dataclass

@@ -21,6 +21,9 @@ Two places are judged exactly, with tolerance 0: where the answer is infinite, a
 also when all inputs are moved by some 6 %. (Not rows of a gradient. The gradient of a query with one key is zero too,
 but as a difference of equal numbers, which a good kernel may have rounded differently.)
 
+Decisions (which experts, which of the largest) are those of the case in every evaluation: what a decision that flips
+would do to the values is not rounding, and would hide every mistake that is smaller.
+
 Errors are proportional to the unit roundoff to first order. For float64, whose rounding cannot be seen from float64,
 the float32 envelope is scaled by 2^-29, and doubled because the answer has been computed in float64 as well.
 """
@@ -34,7 +37,7 @@ import numpy as np
 
 from minitf.autodiff.dtypes import is_inexact
 from minitf.autodiff.precision import FORMATS, ORDERS, PROFILES, precision, round_to
-from minitf.oracle.answers import Arrays, Case, dtype_name, outputs_and_gradients
+from minitf.oracle.answers import Arrays, Case, dtype_name, imposed, outputs_and_gradients
 from minitf.oracle.draw import Draw
 from minitf.oracle.references import find
 
@@ -73,7 +76,7 @@ def tolerance(
     each input, None for those that are not floating. The same call gives the same tolerances every time.
     """
     dtype = dtype_name(dtype)
-    _check_options(dtype, accumulate, profile, draws)
+    check_options(dtype, accumulate, profile, draws)
     if not callable(fn):
         raise TypeError(f"oracle.tolerance: fn is a function written with mt, got {fn!r}")
     if not isinstance(inputs, Sequence | Mapping) or isinstance(inputs, str):
@@ -112,13 +115,13 @@ def tolerances_of(
     case: Case, accumulate: str | None = None, profile: str = "stored", *, gradients: bool = True, draws: int = DRAWS
 ) -> tuple[Arrays, Arrays]:
     """The tolerances of a case's outputs and gradients, by name, for implementations in the dtype of the case."""
-    _check_options(case.dtype, accumulate, profile, draws)
+    check_options(case.dtype, accumulate, profile, draws)
     reference = find(case.name)
     positions = tuple(list(case.inputs).index(name) for name in reference.differentiable) if gradients else ()
     found = _envelope(
         reference.function,
         tuple(case.inputs.values()),
-        case.options,
+        imposed(reference, case.options, case.outputs),
         tuple(case.cotangents.get(name) for name in reference.outputs),
         positions,
         case.dtype,
@@ -133,7 +136,8 @@ def tolerances_of(
     )
 
 
-def _check_options(dtype: str, accumulate: str | None, profile: str, draws: int) -> None:
+def check_options(dtype: str, accumulate: str | None, profile: str, draws: int = DRAWS) -> None:
+    """Raises ValueError for an option that ``tolerance`` does not have."""
     if accumulate is not None and (
         dtype_name(accumulate) != accumulate or FORMATS[accumulate].digits < FORMATS[dtype].digits
     ):

@@ -239,10 +239,10 @@ PROBABILITIES = {
     "T5": {"dropout_rate": 0.3},
     "MT5": {"dropout_rate": 0.3},
     "Bart": {"dropout": 0.1, "attention_dropout": 0.2, "activation_dropout": 0.3},
-} | dict.fromkeys(
-    ("Bert", "Roberta", "Electra", "ViT", "DeiT"),
-    {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2},
-)  # fmt: skip
+} | {
+    family: {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.2}
+    for family in ("Bert", "Roberta", "Electra", "ViT", "DeiT")
+}
 
 
 def waves(shape, p):
