@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import ml_dtypes
@@ -77,22 +78,21 @@ def round_to(x: np.ndarray, format: str, rng: np.random.Generator | None = None)
     Real and imaginary parts of complex values are rounded each; integers and booleans are returned as they are.
     """
     x = np.asarray(x)
-    if is_complex(x.dtype):
+    if x.dtype.kind == "c":
         out = np.empty_like(x)
         out.real, out.imag = round_to(np.real(x), format, rng), round_to(np.imag(x), format, rng)
         return out
-    if not is_floating(x.dtype) or _holds(FORMATS[format], x.dtype):
+    to = FORMATS[format]
+    if not is_floating(x.dtype) or _holds(to, x.dtype):
         return x
     if rng is None and format in ("float32", "float64"):  # the processor has these, rounded once
         with np.errstate(over="ignore"):
             return x.astype(format).astype(x.dtype)
-    to = FORMATS[format]
     wide = x if x.dtype == np.longdouble else x.astype(np.float64, copy=False)
     kind = wide.dtype.type
-    last = np.clip(_binade(wide), kind(2.0**to.least), kind(2.0**to.most)) * kind(2.0 ** (1 - to.digits))
+    last = np.maximum(np.minimum(_binade(wide), kind(2.0**to.most)), kind(2.0**to.least)) * kind(2.0 ** (1 - to.digits))
     units = wide / last  # exact, like every product with a power of two here
-    nearest = np.rint(units)
-    rounded = nearest
+    rounded = nearest = np.rint(units)
     if rng is not None:
         below = np.floor(units)
         with np.errstate(invalid="ignore"):  # inf - inf, where nothing is to be rounded
@@ -104,6 +104,7 @@ def round_to(x: np.ndarray, format: str, rng: np.random.Generator | None = None)
     return np.copysign(rounded, wide).astype(x.dtype, copy=False)
 
 
+@cache
 def _holds(to: Format, dtype: np.dtype) -> bool:
     """True if the format has every value of ``dtype``."""
     if dtype == np.longdouble and np.finfo(np.longdouble).nmant > 52:

@@ -35,6 +35,7 @@ from minitf.autodiff.ops.shape import unstack
 from minitf.autodiff.rules import defcost, defjvp_all, defvjp_all
 from minitf.autodiff.tensor import Primitive, Tensor, as_tensor, bind
 from minitf.kernels import scan as kernels
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -181,3 +182,27 @@ def operands(*xs: Any) -> list[Any]:
     tensors = [None if x is None else as_tensor(x) for x in xs]
     dtype = common_dtype(*(x.dtype for x in tensors if x is not None))
     return [None if x is None else mt.astype(x, dtype) for x in tensors]
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _with_state(a: Any, b: Any, state: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    return gated_linear_recurrence(a, b, state=state, return_state=True, **options)
+
+
+def _example(draw: Any, size: str, *, reverse: bool = False, slow: bool = False) -> Any:
+    B, T, P = {"tiny": (1, 3, 2), "small": (2, 33, 8), "medium": (2, 514, 32)}[size]
+    decay = 1 - draw.uniform((B, T, P), 0.001, 0.01) if slow else draw.uniform((B, T, P), 0.1, 0.99)
+    inputs = {"a": decay, "b": draw.normal((B, T, P)), "state": draw.normal((B, P))}
+    return inputs, {"reverse": True} if reverse else {}
+
+
+reference(
+    "recurrent.gated_linear_recurrence",
+    _with_state,
+    example=_example,
+    differentiable=("a", "b", "state"),
+    outputs=("out", "state"),
+    options=({}, {"slow": True}, {"reverse": True}),
+)

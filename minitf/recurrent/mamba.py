@@ -35,6 +35,7 @@ from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import Primitive, Tensor, bind
 from minitf.kernels import scan as kernels
 from minitf.recurrent.linear_recurrence import SMALL, associative_states, operands
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -160,3 +161,29 @@ def selective_scan_matrix(
     decay = mt.exp(between[..., None] * A)
     M = mt.einsum("...tspn,...tn,...sp,...sn->...pts", decay, C, dt, B)
     return mt.tril(M)
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _with_state(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, state: Any) -> tuple[Tensor, Tensor]:
+    return selective_scan(u, dt, A, B, C, D, state=state, return_state=True)
+
+
+def _example(draw: Any, size: str, *, slow: bool = False) -> Any:
+    samples, T, P, N = {"tiny": (1, 3, 2, 2), "small": (2, 21, 6, 4), "medium": (2, 258, 16, 16)}[size]
+    shape = (samples, T, P)
+    inputs = {"u": draw.normal(shape), "dt": draw.uniform(shape, 0.001, 0.01 if slow else 0.5)}
+    inputs["A"] = -draw.uniform((P, N), 0.2, N)
+    inputs |= {"B": draw.normal((samples, T, N)), "C": draw.normal((samples, T, N)), "D": draw.normal(P)}
+    return inputs | {"state": draw.normal((samples, P, N))}, {}
+
+
+reference(
+    "recurrent.selective_scan",
+    _with_state,
+    example=_example,
+    differentiable=("u", "dt", "A", "B", "C", "D", "state"),
+    outputs=("out", "state"),
+    options=({}, {"slow": True}),
+)

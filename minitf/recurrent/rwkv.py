@@ -44,6 +44,7 @@ from minitf.autodiff.tensor import Primitive, Tensor, bind
 from minitf.kernels import wkv as kernels
 from minitf.kernels.scan import steps_repeated
 from minitf.recurrent.linear_recurrence import SMALL, operands
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -249,3 +250,33 @@ def wkv6(
         y, last = _sequential6(r, k, v, w, u, S) if form == "sequential" else bind(wkv6_p, r, k, v, w, u, S)
     y = mt.store(mt.reshape(y, (*lead, H, T, M)))
     return (y, mt.reshape(last, (*lead, H, E, M))) if return_state else y
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example4(draw: Any, size: str) -> Any:
+    B, T, C = {"tiny": (1, 3, 2), "small": (2, 19, 6), "medium": (2, 258, 32)}[size]
+    inputs = {"k": 2 * draw.normal((B, T, C)), "v": draw.normal((B, T, C))}
+    return inputs | {"w": draw.uniform(C, 0.01, 2.0), "u": draw.normal(C)}, {}
+
+
+def _with_state6(r: Any, k: Any, v: Any, w: Any, u: Any, state: Any) -> tuple[Tensor, Tensor]:
+    return wkv6(r, k, v, w, u, state=state, return_state=True)
+
+
+def _example6(draw: Any, size: str) -> Any:
+    B, H, T, E = {"tiny": (1, 2, 3, 2), "small": (2, 2, 13, 4), "medium": (2, 4, 130, 16)}[size]
+    inputs = {name: draw.normal((B, H, T, E)) for name in ("r", "k", "v")}
+    inputs |= {"w": draw.uniform((B, H, T, E), 0.3, 0.999), "u": draw.normal((H, E))}
+    return inputs | {"state": draw.normal((B, H, E, E))}, {}
+
+
+reference("recurrent.wkv4", wkv4, example=_example4, differentiable=("k", "v", "w", "u"))
+reference(
+    "recurrent.wkv6",
+    _with_state6,
+    example=_example6,
+    differentiable=("r", "k", "v", "w", "u", "state"),
+    outputs=("out", "state"),
+)
