@@ -51,6 +51,7 @@ def check(
     backward: ``backward(cotangent, *inputs, **options)`` returns the gradients of the differentiable inputs, as a tuple
         in their order or by name; with several outputs ``cotangent`` is a tuple.
 
+    If it fails, smaller cases are tried until one fails too; ``Report.smallest`` is the smallest that was found.
     Never raises because of the implementation: what it raises is in the Report.
     """
     reference = find(name)
@@ -85,24 +86,48 @@ def check(
     if reference.differentiable and not wanted:
         report.notes.append("gradients were not checked")
     broken: set[str] = set()
+
+    def fails(into: Report, size: str, number: int, label: str) -> bool:
+        """Runs one case; whether the implementation did not pass it."""
+        question = case(name, number, size, dtype, label)
+        into.cases.append(question.place)
+        before = len(into.rows)
+        try:
+            run = adapter.run(fn, question, wanted, backward)
+        except Exception as error:
+            broken.add(label)
+            told = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
+            raised = "" if isinstance(error, Refused) else "fn raised "
+            into.problems.append(f"{question.place}: {raised}{told}")
+            into.cause = into.cause or (None if isinstance(error, Refused) else error)
+            return True
+        _compare(into, question, run, wanted)
+        return not all(row.passed for row in into.rows[before:]) or len(into.rows) == before
+
+    first: tuple[str, int, str] | None = None
     for size in sorted(sizes, key=SIZES.index):
         for number in range(seed, seed + trials):
             for label in chosen:
-                if label in broken:
-                    continue
-                question = case(name, number, size, dtype, label)
-                report.cases.append(question.place)
-                try:
-                    run = adapter.run(fn, question, wanted, backward)
-                except Exception as error:
-                    broken.add(label)
-                    told = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
-                    raised = "" if isinstance(error, Refused) else "fn raised "
-                    report.problems.append(f"{question.place}: {raised}{told}")
-                    report.cause = report.cause or (None if isinstance(error, Refused) else error)
-                    continue
-                _compare(report, question, run, wanted)
+                if label not in broken and fails(report, size, number, label):
+                    first = first or (size, number, label)
+    if first is not None:
+        report.smallest = _smallest(first, report, fails)
     return report
+
+
+#: seeds that are tried in each smaller size for a case that fails too
+SHRINKS = 8
+
+
+def _smallest(first: tuple[str, int, str], report: Report, fails: Callable[..., bool]) -> dict[str, Any]:
+    """The arguments of ``oracle.case`` for a failing case in the smallest size in which one is found."""
+    size, number, label = first
+    for smaller in SIZES[: SIZES.index(size)]:
+        for seed in range(number, number + SHRINKS):
+            trial = replace(report, cases=[], rows=[], problems=[], diagnoses=[], notes=[], cause=None)
+            if fails(trial, smaller, seed, label):
+                return {"seed": seed, "size": smaller, "dtype": report.dtype, "options": label}
+    return {"seed": number, "size": size, "dtype": report.dtype, "options": label}
 
 
 def judge(

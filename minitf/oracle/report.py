@@ -52,7 +52,7 @@ class Report:
 
     about: what was compared, in words. rows: one for every output and gradient of every case.
     problems: what kept cases from being compared at all. diagnoses: mistakes that would explain the errors.
-    notes: what was not checked, and why.
+    notes: what was not checked, and why. smallest: the arguments of ``oracle.case`` for the smallest case that failed.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Report:
     diagnoses: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     cause: Exception | None = None
+    smallest: dict[str, Any] | None = None
 
     @property
     def passed(self) -> bool:
@@ -112,6 +113,8 @@ class Report:
             lines.append("(errors: in units of the tolerance, of which 1 is allowed, and of the last place)")
         for heading, entries in (("problem", self.problems), ("diagnosis", self.diagnoses), ("note", self.notes)):
             lines += [f"{heading}: {entry}" for entry in entries]
+        if self.smallest is not None:
+            lines.append(f"smallest failing case: {self._reproduction()}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -122,11 +125,17 @@ class Report:
         )
         entries = [("problem", e) for e in self.problems] + [("diagnosis", e) for e in self.diagnoses]
         entries += [("note", e) for e in self.notes]
+        if self.smallest is not None:
+            entries.append(("smallest failing case", self._reproduction()))
         told = "".join(f"<p><b>{heading}</b>: {html.escape(entry)}</p>" for heading, entry in entries)
         return (
             f"<p><b>{html.escape(self._title())}</b><br>{html.escape(self._scope())}</p>"
             f"<table><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>{told}"
         )
+
+    def _reproduction(self) -> str:
+        options = ", ".join(f"{key}={value!r}" for key, value in (self.smallest or {}).items())
+        return f"oracle.case({self.name!r}, {options})"
 
     def _title(self) -> str:
         where = f" on {self.device}" if self.device != "cpu" else ""

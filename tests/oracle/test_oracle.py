@@ -126,3 +126,35 @@ def test_commands(tmp_path, capsys):
     assert (tmp_path / "manifest.json").is_file()
     assert cli.main(["oracle", "show", "attention.diferential"]) == 2
     assert "did you mean" in capsys.readouterr().err
+
+
+def test_a_failure_shrinks_to_the_smallest_case_that_fails():
+    implementation = lambda *arrays, **options: honest(*arrays, **options, wrong="no scale")
+    report = oracle.check(NAME, implementation, sizes="small", trials=1, gradients=False)
+    assert report.smallest is not None
+    assert report.smallest["size"] == "tiny"
+    assert not any("tiny" in place for place in report.cases)  # the report is of what was asked
+    again = oracle.case(NAME, **report.smallest)
+    out = implementation(*(x.astype(np.float32) for x in again.inputs.values()), **again.options)
+    assert not oracle.judge(NAME, again, out).passed
+    assert "smallest failing case: oracle.case('attention.differential', seed=0, size='tiny'" in str(report)
+    assert json.loads(report.to_json())["smallest"]["size"] == "tiny"
+
+
+def test_what_fails_only_in_large_cases_stays_large():
+    def implementation(q1, *arrays, **options):
+        return honest(q1, *arrays, **options, wrong="no scale" if q1.size > 200 else "")
+
+    report = oracle.check(NAME, implementation, trials=1, gradients=False)
+    assert report.smallest is not None
+    assert report.smallest["size"] == "small"
+
+
+def test_an_implementation_that_raises_is_asked_once_for_each_kind_of_options():
+    def implementation(*arrays, **options):
+        raise RuntimeError("no kernel")
+
+    report = oracle.check(NAME, implementation, trials=3, gradients=False)
+    assert len(report.problems) == len(oracle.labels(NAME))
+    assert report.smallest is not None
+    assert report.smallest["size"] == "tiny"
