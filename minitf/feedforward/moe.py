@@ -91,9 +91,10 @@ def mixture_of_experts(
     weights, chosen = top_k_gate(logits, k=k, normalize=normalize, experts=experts)
     N = math.prod(lead)
     routes = assign(chosen.data.reshape(N, k), E, capacity=capacity)
-    rows = dispatch(mt.reshape(x, (N, D)), routes.tokens)
+    tokens = as_tensor(routes.tokens)
+    rows = dispatch(mt.reshape(x, (N, D)), tokens)
     y = mt.store(through_experts(rows, routes, w_up, w_down, w_gate, act=act))
-    out = combine(y, routes.tokens, routes.of_rows(mt.reshape(mt.store(weights), (N, k))), N)
+    out = combine(y, tokens, routes.of_rows(mt.reshape(mt.store(weights), (N, k))), N)
     out = mt.reshape(out, (*lead, D))
     return (out, chosen) if return_experts else out
 

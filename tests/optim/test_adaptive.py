@@ -13,7 +13,7 @@ from minitf import nn, optim
 from minitf.optim.adamw_8bit import decode, dynamic_codes, encode
 
 sys.path.insert(0, str(Path(__file__).parent))
-from record_optimizers import HYPER, drawn  # noqa: E402
+from record_optimizers import HYPER, drawn
 
 RECORDED = np.load(Path(__file__).with_name("optimizers.npz"))
 rng = np.random.default_rng(0)
