@@ -3,6 +3,7 @@
 from minitf.tokens.bpe import BPETokenizer
 from minitf.tokens.byte_bpe import ByteBPETokenizer
 from minitf.tokens.bytes import ByteTokenizer
+from minitf.tokens.characters import CharacterTokenizer
 from minitf.tokens.fields import TokenizerFileError
 from minitf.tokens.tokenizer import AddedToken
 from minitf.tokens.tokenizer_json import load_tokenizer
@@ -14,6 +15,7 @@ __all__ = [
     "BPETokenizer",
     "ByteBPETokenizer",
     "ByteTokenizer",
+    "CharacterTokenizer",
     "TokenizerFileError",
     "UnigramTokenizer",
     "WordPieceTokenizer",

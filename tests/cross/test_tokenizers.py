@@ -13,6 +13,7 @@ from minitf.tokens import (
     AddedToken,
     BPETokenizer,
     ByteBPETokenizer,
+    CharacterTokenizer,
     UnigramTokenizer,
     WordPieceTokenizer,
     decoders,
@@ -284,3 +285,12 @@ def test_metaspace(scheme, split, tmp_path):
     other = theirs(mine, tmp_path / "t.json")
     for text in ("a b", " a b", "<x>a b<x> ab ", "a<x> b", "  a  b  c", "cc▁a", "<x>", " "):
         agree_ids(mine, other, text)
+
+
+def test_characters(tmp_path):
+    mine = CharacterTokenizer.train("the quick brown fox — déjà vu 東京\n")
+    mine.save(tmp_path / "tokenizer.json")
+    other = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in ("", "the fox", "  vu\n\n東q🙂x京", "a\u0301é"):
+        assert other.encode(text).ids == mine.encode(text).tolist()
+        assert other.decode(mine.encode(text).tolist()) == mine.decode(mine.encode(text))
