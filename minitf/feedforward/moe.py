@@ -203,13 +203,16 @@ def _example(draw: Any, size: str, *, k: int = 2, normalize: bool = True) -> Any
     return inputs, {"k": k, "normalize": normalize}
 
 
-def _asked(x: Any, router: Any, w_up: Any, w_down: Any, w_gate: Any = None, **options: Any) -> tuple[Tensor, Tensor]:
+def gated_mixture_with_choice(
+    x: Any, router: Any, w_up: Any, w_down: Any, w_gate: Any, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """(y, experts): ``mixture_of_experts`` with gates and SiLU, and the choice (*, k), the likeliest expert first."""
     return mixture_of_experts(x, router, w_up, w_down, w_gate, return_experts=True, **options)
 
 
 reference(
     "feedforward.mixture_of_experts",
-    _asked,
+    gated_mixture_with_choice,
     example=_example,
     differentiable=("x", "router", "w_up", "w_down", "w_gate"),
     outputs=("out", "experts"),

@@ -53,7 +53,8 @@ def _show(arguments: argparse.Namespace) -> int:
         gradient = ", has a gradient" if name in reference.differentiable else ""
         print(f"  {name:<12}{value.dtype} {value.shape}{gradient}")
     for name, value in example.outputs.items():
-        print(f"  {name:<12}{value.dtype} {value.shape}, returned")
+        decision = ", a decision: judged by the scores it was made by" if name in reference.decisions else ""
+        print(f"  {name:<12}{value.dtype} {value.shape}, returned{decision}")
     print(f"\noption combinations: {'; '.join(answers.labels(arguments.name))}")
     return 0
 

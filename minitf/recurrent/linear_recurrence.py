@@ -187,7 +187,8 @@ def operands(*xs: Any) -> list[Any]:
 # -- what the oracle asks --------------------------------------------------------------------------------------------
 
 
-def _with_state(a: Any, b: Any, state: Any, **options: Any) -> tuple[Tensor, Tensor]:
+def recurrence_with_state(a: Any, b: Any, state: Any, **options: Any) -> tuple[Tensor, Tensor]:
+    """(h, state after the last step taken): ``gated_linear_recurrence`` from a given state."""
     return gated_linear_recurrence(a, b, state=state, return_state=True, **options)
 
 
@@ -200,7 +201,7 @@ def _example(draw: Any, size: str, *, reverse: bool = False, slow: bool = False)
 
 reference(
     "recurrent.gated_linear_recurrence",
-    _with_state,
+    recurrence_with_state,
     example=_example,
     differentiable=("a", "b", "state"),
     outputs=("out", "state"),

@@ -166,7 +166,8 @@ def selective_scan_matrix(
 # -- what the oracle asks --------------------------------------------------------------------------------------------
 
 
-def _with_state(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, state: Any) -> tuple[Tensor, Tensor]:
+def selective_scan_with_state(u: Any, dt: Any, A: Any, B: Any, C: Any, D: Any, state: Any) -> tuple[Tensor, Tensor]:
+    """(y, state after the last step): ``selective_scan`` from a given state."""
     return selective_scan(u, dt, A, B, C, D, state=state, return_state=True)
 
 
@@ -181,7 +182,7 @@ def _example(draw: Any, size: str, *, slow: bool = False) -> Any:
 
 reference(
     "recurrent.selective_scan",
-    _with_state,
+    selective_scan_with_state,
     example=_example,
     differentiable=("u", "dt", "A", "B", "C", "D", "state"),
     outputs=("out", "state"),

@@ -261,7 +261,8 @@ def _example4(draw: Any, size: str) -> Any:
     return inputs | {"w": draw.uniform(C, 0.01, 2.0), "u": draw.normal(C)}, {}
 
 
-def _with_state6(r: Any, k: Any, v: Any, w: Any, u: Any, state: Any) -> tuple[Tensor, Tensor]:
+def wkv6_with_state(r: Any, k: Any, v: Any, w: Any, u: Any, state: Any) -> tuple[Tensor, Tensor]:
+    """(y, state after the last step): ``wkv6`` from a given state."""
     return wkv6(r, k, v, w, u, state=state, return_state=True)
 
 
@@ -275,7 +276,7 @@ def _example6(draw: Any, size: str) -> Any:
 reference("recurrent.wkv4", wkv4, example=_example4, differentiable=("k", "v", "w", "u"))
 reference(
     "recurrent.wkv6",
-    _with_state6,
+    wkv6_with_state,
     example=_example6,
     differentiable=("r", "k", "v", "w", "u", "state"),
     outputs=("out", "state"),
