@@ -11,6 +11,7 @@ without such a test pays for the import of minitf and NumPy, and for nothing els
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -66,12 +67,15 @@ def minitf_dtype(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def minitf_oracle(minitf_dtype: str, pytestconfig: pytest.Config) -> Oracle:
-    """The oracle for one dtype: ``check``, ``judge``, ``case`` and ``tolerance``; see ``minitf.oracle``."""
+    """The oracle for one dtype: ``check``, ``judge``, ``case``, ``cases`` and ``tolerance``; see ``minitf.oracle``."""
     return Oracle(minitf_dtype, pytestconfig.option.minitf_trials, pytestconfig.option.minitf_seed)
 
 
 class Oracle:
-    """``minitf.oracle`` with the dtype, trials and first seed of the test run; ``check`` and ``judge`` fail the test."""
+    """``minitf.oracle`` with the dtype, trials and first seed of the test run; ``check`` and ``judge`` fail the test.
+
+    A name or a dtype that the oracle does not have is a pytest.UsageError.
+    """
 
     def __init__(self, dtype: str, trials: int, seed: int):
         self.dtype, self.trials, self.seed = dtype, trials, seed
@@ -82,6 +86,7 @@ class Oracle:
         from minitf import oracle
 
         options = {"dtype": self.dtype, "trials": self.trials, "seed": self.seed, **options}
+        _known(name, options["dtype"])
         return _passed(oracle.check(name, fn, framework, **options))
 
     def judge(self, name: str, case: Case, outputs: Any, gradients: Any = None, **options: Any) -> Report:
@@ -89,13 +94,26 @@ class Oracle:
         __tracebackhide__ = True
         from minitf import oracle
 
+        _known(name, case.dtype)
         return _passed(oracle.judge(name, case, outputs, gradients, **options))
 
     def case(self, name: str, seed: int | None = None, **options: Any) -> Case:
         """``oracle.case`` in this dtype."""
+        __tracebackhide__ = True
         from minitf import oracle
 
-        return oracle.case(name, self.seed if seed is None else seed, **{"dtype": self.dtype, **options})
+        options = {"dtype": self.dtype, **options}
+        _known(name, options["dtype"])
+        return oracle.case(name, self.seed if seed is None else seed, **options)
+
+    def cases(self, name: str, seeds: Sequence[int] | None = None, **options: Any) -> Iterator[Case]:
+        """``oracle.cases`` in this dtype, by default for as many seeds as there are trials."""
+        __tracebackhide__ = True
+        from minitf import oracle
+
+        options = {"dtype": self.dtype, **options}
+        _known(name, options["dtype"])
+        return oracle.cases(name, range(self.seed, self.seed + self.trials) if seeds is None else seeds, **options)
 
     def tolerance(self, fn: Any, inputs: Any, **options: Any) -> Any:
         """``oracle.tolerance`` in this dtype."""
@@ -108,6 +126,22 @@ class Oracle:
         from minitf import oracle
 
         return oracle.names(pattern)
+
+
+def _known(name: str, dtype: str) -> None:
+    """Raises pytest.UsageError for a name or a dtype that the oracle does not have; no frames of ours are shown."""
+    __tracebackhide__ = True
+    from minitf.oracle.answers import dtype_name
+    from minitf.oracle.references import UnknownName, find
+
+    try:
+        find(name)
+    except UnknownName as error:
+        raise pytest.UsageError(str(error)) from None
+    try:
+        dtype_name(dtype)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
 
 
 def _passed(report: Report) -> Report:

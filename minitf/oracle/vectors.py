@@ -1,9 +1,41 @@
 """Cases as files, for implementations in any language: arrays with their tolerances, and a manifest that explains them.
 
-Every case becomes one file of arrays. Their names say what they are: ``input.q1``, ``option.mask``, ``cotangent.out``,
-``output.out``, ``gradient.q1``, ``tolerance.output.out``, ``tolerance.gradient.q1``. What an implementation is given is
-in its own dtype, low-precision formats as their bits in unsigned integers; answers and tolerances are float64.
-``manifest.json`` lists for each file the case, its scalar options, its SHA-256, and for each array shape and dtype.
+Every case becomes one file of arrays. Their names say what they are; X stands for the name of an argument, Y for that
+of an output:
+
+    input.X                the positional arguments, in the dtype of the case; integers and booleans in their own
+    option.X               keyword arguments that are arrays, such as masks; the others are in the manifest
+    cotangent.Y            what is pulled back to the gradients, in the dtype of the case; none for integer outputs
+    output.Y               the right answer, float64; decisions (which expert, which token) are int64
+    gradient.X             of sum(output * cotangent) over all outputs, float64; only for inputs that have one
+    tolerance.output.Y, tolerance.gradient.X
+                           how far each element may be from the right one, float64, in the shape of what it belongs to
+
+An element is right if it equals the answer or if |got - right| <= tolerance. Tolerance 0 asks for the very value:
+infinities, structural zeros and decisions. Arrays are row-major (and little-endian in binary files); ``bfloat16`` and
+the 8-bit formats, which NumPy does not have, are stored as their bits, in unsigned integers of the same width.
+
+``manifest.json`` describes the files of one call of ``export``:
+
+    schema           integer, of this description: 1; a reader should refuse another
+    format_version   integer, of what a name, size, seed and label stand for; frozen within a major version of minitf
+    accumulate       the format of arithmetic for which the tolerances are, such as "float32"; null: the default, float32
+                     (float64 for float64)
+    files            a list, one object for each case:
+      file           its file, beside the manifest
+      name, label, dtype, size, seed
+                     the arguments of ``oracle.case`` that draw it again; ``label`` is the option combination
+      sha256         of everything that is asked, ``Case.sha256`` in hexadecimal; it is not the hash of the file
+      options        the keyword arguments that are no arrays, by name: numbers, booleans, strings
+      arrays         by name, kind after kind as above, inputs in the order of the function's parameters:
+        shape        list of integers, [] for a scalar
+        dtype        NumPy's name of what is stored: "float64", "float32", "float16", "int64", "uint16", "bool", ...
+        bits_of      only where ``dtype`` stores bits: the format whose bits they are, such as "bfloat16"
+
+The three formats hold the same arrays: ``safetensors`` (8 bytes length, a JSON header, raw data), ``npz`` (NumPy's), and
+``json``, an object of {"shape": [...], "data": [...]} with flat data whose numbers read back exactly; infinities and
+NaN are the strings "inf", "-inf" and "nan". ``chapters/oracle/read_case.c`` judges an answer by a safetensors file in
+plain C.
 """
 
 from __future__ import annotations
@@ -40,8 +72,7 @@ def export(
 
     Returns the paths, the manifest last. A file is written whole or not at all, and the manifest after all others.
     Raises UnknownName for a pattern that matches nothing, ValueError for an unknown format, OSError when there is no
-    folder to write to, ModuleNotFoundError when
-    ``safetensors`` is needed and not installed.
+    folder to write to, ModuleNotFoundError when ``safetensors`` is needed and not installed.
     """
     if format not in FORMATS:
         raise ValueError(f"oracle.export: format must be one of {', '.join(FORMATS)}, got {format!r}")

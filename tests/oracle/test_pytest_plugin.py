@@ -97,6 +97,35 @@ def test_judging_a_wrong_array_fails(minitf_oracle):
     result.assert_outcomes(passed=2, failed=1)
 
 
+def test_cases_are_as_many_seeds_as_trials(suite):
+    lines = """
+def test_cases(minitf_oracle):
+    found = list(minitf_oracle.cases(NAME, sizes=["tiny"]))
+    assert {case.seed for case in found} == {4, 5}
+    assert {case.dtype for case in found} == {"float16"}
+    assert [case.seed for case in minitf_oracle.cases(NAME, [7], sizes=["tiny"])] == [7] * (len(found) // 2)
+"""
+    options = ("--minitf-dtype", "float16", "--minitf-seed", "4", "--minitf-trials", "2")
+    suite(lines, *options).assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("check('recurrent.gated_linear_recurence', scan)", "*UsageError: the oracle knows no *did you mean*"),
+        ("check(NAME, scan, dtype='bfloat15')", "*UsageError: oracle: dtype must be one of *'bfloat15'*"),
+        ("judge('recurrent.nothing', minitf_oracle.case(NAME, size='tiny'), [])", "*UsageError: the oracle knows no *"),
+        ("case('recurrent.nothing')", "*UsageError: the oracle knows no *"),
+        ("cases(NAME, dtype='int3')", "*UsageError: oracle: dtype must be one of *'int3'*"),
+    ],
+)
+def test_a_wrong_name_or_dtype_is_told_without_frames_of_ours(suite, call, told):
+    result = suite(f"def test_wrong(minitf_oracle): minitf_oracle.{call}\n")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([told])
+    result.stdout.no_fnmatch_line("*minitf/oracle/*.py:*")
+
+
 def test_a_test_may_choose_its_dtypes(suite):
     lines = """
 import pytest
