@@ -18,11 +18,13 @@ import numpy as np
 
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.tensor import as_tensor
+from minitf.registry import implements
 
 #: (logits (B, V), ids (B, T)) -> logits (B, V), such as ``lambda logits, ids: repetition_penalty(logits, ids, 1.2)``
 Process = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
+@implements("ctrl")
 def repetition_penalty(logits: Any, ids: Any, penalty: float, mode: str = "signed") -> np.ndarray:
     """Logits (B, V) in which the tokens that occur in ids (B, T) are less likely, once each, however often they occur.
 

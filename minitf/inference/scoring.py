@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.tensor import as_tensor
 from minitf.inference.next_token import log_probabilities
 from minitf.inference.prompt import evaluating
+from minitf.registry import implements
 
 NORMALIZATIONS = ("none", "tokens", "unconditional")
 
@@ -60,3 +61,42 @@ def choose_option(
 ) -> int:
     """Which option has the largest of ``option_scores``; ties go to the first."""
     return int(np.argmax(option_scores(model, prompt, options, normalize=normalize, neutral_prompt=neutral_prompt)))
+
+
+class Attribution(NamedTuple):
+    """Where a text may come from.
+
+    order: (n,) the codes by position, the likeliest source first; ties go to the first.
+    posterior: (n,) p(code | text).
+    log_likelihood: (n,) mean log p of a token of the text after each code; minus the logarithm of the perplexity.
+    """
+
+    order: np.ndarray
+    posterior: np.ndarray
+    log_likelihood: np.ndarray
+
+
+@implements("ctrl")
+def source_attribution(model: Any, text: Any, codes: Sequence[Any], prior: Any = None) -> Attribution:
+    """Which of the codes, ids or sequences of ids, the text (T,) is likely to have been written after, by Bayes' rule:
+
+    p(code | text) proportional to p(text | code) p(code)
+
+    model: a language model trained with these codes in front (``data.control_codes``).
+    prior: (n,) positive, divided by its sum; None: all alike, so that the order is that of the perplexities.
+
+    Paper: ctrl, section "Source attribution".
+    """
+    text, codes = as_tensor(text).data, [np.atleast_1d(np.asarray(code)) for code in codes]
+    if text.ndim != 1 or len(text) == 0 or len(codes) == 0:
+        raise ShapeError(
+            f"source_attribution: needs a text (T,) with T at least 1, and a code; got {text.shape}, {len(codes)} codes"
+        )
+    weights = np.ones(len(codes)) if prior is None else np.asarray(prior, np.float64)
+    if weights.shape != (len(codes),) or not ((weights > 0) & (weights < np.inf)).all():
+        raise ValueError(
+            f"source_attribution: prior must be {len(codes)} positive numbers, one for each code, got {prior!r}"
+        )
+    total = np.array([sequence_logprob(model, code, text) for code in codes])
+    evidence = log_probabilities(total + np.log(weights))
+    return Attribution(np.argsort(-evidence, kind="stable"), np.exp(evidence), total / len(text))

@@ -19,8 +19,10 @@ from minitf.models.checkpoints.configuration import CheckpointError, Configurati
 from minitf.models.checkpoints.names import Names
 from minitf.models.transformer import Decoder
 from minitf.position.sinusoidal import sincos1d
+from minitf.registry import implements
 
 
+@implements("ctrl")
 def split_sinusoid_positions(D: int, positions: Any) -> Tensor:
     """(*, D) codes of positions (*): all sines, then all cosines, of p 10000**(-2j/D); ``sincos1d`` by its paper's name."""
     return sincos1d(D, positions)
@@ -53,6 +55,7 @@ class CTRLConfig(Configuration):
             raise CheckpointError(f"ctrl configuration: n_embd must be even, got {self.n_embd}")
 
 
+@implements("ctrl")
 class CTRL(Decoder):
     """CTRL with its language modelling head."""
 

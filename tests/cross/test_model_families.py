@@ -104,14 +104,22 @@ VISION = {
 }
 
 
+#: of the families that are papers of the catalogue
+SLUGS = {"CTRL": "ctrl"}
+
+
 def cases(*groups):
     return [
-        pytest.param(family, head, config, id=f"{family}{head}-{i}")
+        pytest.param(family, head, config, id=f"{family}{head}-{i}", marks=papers(family))
         for group in groups
         for family, heads in group.items()
         for head, configs in heads.items()
         for i, config in enumerate(configs)
     ]
+
+
+def papers(family):
+    return [pytest.mark.paper(SLUGS[family], kind="cross")] if family in SLUGS else []
 
 
 def theirs(family, head, config, seed=0):

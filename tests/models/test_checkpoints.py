@@ -271,6 +271,11 @@ def test_configurations_that_do_not_fit(folder, change, message):
         load_pretrained(folder)
 
 
+def test_a_real_number_may_be_written_as_an_integer(folder):
+    rewrite(folder / "config.json", lambda c: c | {"resid_pdrop": 0, "embd_pdrop": 0})
+    assert load_pretrained(folder).config.resid_pdrop == 0
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -75,7 +75,8 @@ class Configuration:
                     f"{self.model_type} configuration: {each.name} must be {' or '.join(kinds)}{most}, got {_short(value)}"
                 )
             least = 0 if each.name in self.may_be_zero else 1
-            if isinstance(value, int) and not isinstance(value, bool) and value < least and "_id" not in each.name:
+            counts = isinstance(value, int) and not isinstance(value, bool) and "float" not in kinds
+            if counts and value < least and "_id" not in each.name:
                 raise CheckpointError(
                     f"{self.model_type} configuration: {each.name} must be at least {least}, got {_short(value)}"
                 )
