@@ -50,6 +50,10 @@ class Reference:
     options: the option combinations that cases walk through, one dict of keywords for ``example`` each.
     decisions: those of the outputs that are decisions. They are judged apart, and everything else given the decisions
         that an implementation has made.
+    auxiliary: what implementations may return beside the outputs, such as a log-sum-exp: by name a function of the
+        inputs and options, written with ``mt``. It is judged where somebody asks for it, its values alone.
+    on_request: option combinations that cases do not walk through, but that can be asked for.
+    axes: a letter for every axis of inputs and outputs, such as {"q": "BHTE"}: for implementations with another layout.
     """
 
     name: str
@@ -59,6 +63,9 @@ class Reference:
     outputs: tuple[str, ...] = ("out",)
     options: tuple[dict[str, Any], ...] = ({},)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
+    auxiliary: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    on_request: tuple[dict[str, Any], ...] = ()
+    axes: Mapping[str, str] = field(default_factory=dict)
 
 
 def implements(*slugs: str) -> Callable[[T], T]:
@@ -89,6 +96,9 @@ def reference(
     outputs: tuple[str, ...] = ("out",),
     options: tuple[dict[str, Any], ...] = ({},),
     decisions: Mapping[str, Decision] | None = None,
+    auxiliary: Mapping[str, Callable[..., Any]] | None = None,
+    on_request: tuple[dict[str, Any], ...] = (),
+    axes: Mapping[str, str] | None = None,
 ) -> Reference:
     """Registers ``function`` under ``name`` with the oracle and returns the record.
 
@@ -97,7 +107,16 @@ def reference(
     if unknown := set(decisions or ()) - set(outputs):
         raise ValueError(f"reference: {name!r} has the outputs {', '.join(outputs)}; no decision {sorted(unknown)}")
     entry = Reference(
-        name, function, example, tuple(differentiable), tuple(outputs), tuple(options), dict(decisions or {})
+        name=name,
+        function=function,
+        example=example,
+        differentiable=tuple(differentiable),
+        outputs=tuple(outputs),
+        options=tuple(options),
+        decisions=dict(decisions or {}),
+        auxiliary=dict(auxiliary or {}),
+        on_request=tuple(on_request),
+        axes=dict(axes or {}),
     )
     other = REFERENCES.get(name)
     if other is not None and other.function.__module__ != function.__module__:

@@ -197,4 +197,5 @@ reference(
     example=_example,
     differentiable=("q1", "k1", "q2", "k2", "v"),
     options=({}, {"causal": True}, {"masked": True}, {"K": 1, "causal": True}),
+    axes={"q1": "BHTE", "k1": "BKSE", "q2": "BHTE", "k2": "BKSE", "v": "BKSW", "out": "BHTW"},
 )

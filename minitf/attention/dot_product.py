@@ -26,7 +26,7 @@ from minitf.autodiff.ops.shape import swapaxes
 from minitf.autodiff.tensor import Tensor, as_tensor
 from minitf.nn.layers import Dropout, Linear
 from minitf.nn.module import Module
-from minitf.nn.scaled_dot_product import scaled_dot_product_attention
+from minitf.nn.scaled_dot_product import attention_log_sum_exp, scaled_dot_product_attention
 from minitf.position.rotary import apply_rotary
 from minitf.registry import reference
 
@@ -145,7 +145,9 @@ class MultiHeadAttention(Module):
         return self.out(merge_heads(heard)), weights
 
 
-def _example(draw: Any, size: str, *, causal: bool = False, masked: bool = False, K: int | None = None) -> Any:
+def _example(
+    draw: Any, size: str, *, causal: bool = False, masked: bool = False, K: int | None = None, dropout: float = 0.0
+) -> Any:
     B, H, T, S, E = {"tiny": (1, 2, 3, 4, 4), "small": (2, 4, 17, 23, 16), "medium": (2, 4, 130, 129, 64)}[size]
     K = H if K is None else K
     S = T if causal else S
@@ -155,6 +157,8 @@ def _example(draw: Any, size: str, *, causal: bool = False, masked: bool = False
         mask = draw.boolean((B, 1, T, S), 0.7)
         mask[0, :, -1] = False  # one query that may attend to nothing
         options["mask"] = mask
+    if dropout:
+        options["dropout"] = draw.boolean((B, H, T, S), 1 - dropout) / (1 - dropout)
     return inputs, options
 
 
@@ -164,4 +168,7 @@ reference(
     example=_example,
     differentiable=("q", "k", "v"),
     options=({}, {"causal": True}, {"masked": True}, {"K": 2, "causal": True}),
+    on_request=({"dropout": 0.2}, {"causal": True, "dropout": 0.2}),
+    auxiliary={"lse": lambda q, k, v, dropout=None, **options: attention_log_sum_exp(q, k, **options)},
+    axes={"q": "BHTE", "k": "BKSE", "v": "BKSE", "out": "BHTE"},
 )

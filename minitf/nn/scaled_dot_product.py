@@ -19,9 +19,11 @@ from minitf.autodiff.checked import checked
 from minitf.autodiff.errors import ShapeError, broadcast_message, fits_into
 from minitf.autodiff.ops.broadcast import broadcast_to
 from minitf.autodiff.ops.contract import matmul
+from minitf.autodiff.ops.elementwise import where
+from minitf.autodiff.ops.reduce import logsumexp
 from minitf.autodiff.ops.shape import repeat, swapaxes
 from minitf.autodiff.precision import store
-from minitf.autodiff.tensor import Tensor, as_tensor, plain
+from minitf.autodiff.tensor import ArrayLike, Tensor, as_tensor, plain
 from minitf.nn.activations import softcap as cap
 from minitf.nn.fused_attention import attention
 from minitf.nn.softmax import softmax
@@ -72,7 +74,7 @@ def scaled_dot_product_attention(
     scale: float | Tensor | None = None,
     softcap: float | None = None,
     normalizer: str | Normalizer = "softmax",
-    dropout: Callable[[Tensor], Tensor] | None = None,
+    dropout: Callable[[Tensor], Tensor] | ArrayLike | None = None,
     return_weights: bool = False,
 ) -> Any:
     """softmax(scale q kᵀ + bias) v over the keys that ``mask`` allows.
@@ -85,7 +87,8 @@ def scaled_dot_product_attention(
     scale: a number, or an array that broadcasts against q, such as (H, 1, 1); default E**-0.5.
     softcap: logits become softcap * tanh(logits / softcap).
     normalizer: "softmax", or a function (logits, mask or None) -> weights.
-    dropout: what the weights pass before they multiply the values, such as a ``nn.Dropout``.
+    dropout: what the weights pass before they multiply the values, such as a ``nn.Dropout``, or factors (*, H, T, S) for
+        them: 0, or 1 / (1 - p), where the draw is somebody else's.
     return_weights: return (out, weights) with weights (*, H, T, S).
 
     Returns out (*, H, T, W). Raises ShapeError when shapes disagree, TypeError for a mask that is not boolean.
@@ -102,24 +105,66 @@ def scaled_dot_product_attention(
     lead = np.broadcast_shapes(*(x.shape[:-3] for x in (q, k, v))) if q.ndim > 2 else ()
     shape = (*lead, *q.shape[-3:-2], T, S)
     mask, bias = _fitting("mask", mask, shape), _fitting("bias", bias, shape)
+    factors = None if callable(dropout) else _fitting("dropout", dropout, shape)
     check_window(window)
     if normalizer == "softmax" and dropout is None and not return_weights and _fusible(q, k, v, bias):
         q, k, v = (x if x.shape[:-3] == lead else broadcast_to(x, (*lead, *x.shape[-3:])) for x in (q, k, v))
         nearest, farthest = reach(T, S, causal, window)
         return attention(q, k, v, bias, mask, scale=scale, softcap=softcap, nearest=nearest, farthest=farthest)[0]
-    if H != K:
-        k, v = repeat(k, H // K, axis=-3), repeat(v, H // K, axis=-3)
-    logits = matmul(q * scale, swapaxes(k, -1, -2))
+    logits = _logits(q * scale, k, bias, softcap)
+    mask = _allowed(T, S, mask, causal, window)
+    weights = store(_normalize(logits, mask, normalizer))  # kernels multiply with v in the storage format
+    if callable(dropout):
+        dropped = dropout(weights)
+    else:
+        dropped = weights if factors is None else weights * factors
+    out = matmul(dropped, repeat(v, H // K, axis=-3) if H != K else v)
+    return (out, weights) if return_weights else out
+
+
+@checked
+def attention_log_sum_exp(
+    q: Float[Tensor, "... T E"],
+    k: Float[Tensor, "... S E"],
+    *,
+    mask: Bool[Tensor, "..."] | None = None,
+    bias: Float[Tensor, "..."] | None = None,
+    causal: bool = False,
+    window: int | None = None,
+    scale: float | None = None,
+    softcap: float | None = None,
+) -> Tensor:
+    """(*, H, T) logarithms of the denominators of the softmax, -inf for a query that may attend to nothing.
+
+    With them two results over different keys make one over both: each is weighted by exp(its - that of both). Arguments as
+    in ``scaled_dot_product_attention``.
+    """
+    q, k = as_tensor(q), as_tensor(k)
+    _heads(q, k, k)
+    T, S, E = q.shape[-2], k.shape[-2], q.shape[-1]
+    check_window(window)
+    mask, bias = (_fitting(name, x, (*q.shape[:-1], S)) for name, x in (("mask", mask), ("bias", bias)))
+    logits = _logits(q * (float(E**-0.5) if scale is None else scale), k, bias, softcap)
+    allowed = _allowed(T, S, mask, causal, window)
+    return logsumexp(logits if allowed is None else where(allowed, logits, -np.inf), axis=-1)
+
+
+def _logits(q: Tensor, k: Tensor, bias: Tensor | None, softcap: float | None) -> Tensor:
+    """(*, H, T, S) from queries that are scaled."""
+    if q.ndim > 2 and q.shape[-3] != k.shape[-3]:
+        k = repeat(k, q.shape[-3] // k.shape[-3], axis=-3)
+    logits = matmul(q, swapaxes(k, -1, -2))
     if bias is not None:
         logits = logits + bias
-    if softcap is not None:
-        logits = cap(logits, softcap)
-    if causal or window is not None:
-        allowed = band(T, S, causal=causal, window=window)
-        mask = plain(allowed if mask is None else mask.data & allowed)
-    weights = store(_normalize(logits, mask, normalizer))  # kernels multiply with v in the storage format
-    out = matmul(weights if dropout is None else dropout(weights), v)
-    return (out, weights) if return_weights else out
+    return logits if softcap is None else cap(logits, softcap)
+
+
+def _allowed(T: int, S: int, mask: Tensor | None, causal: bool, window: int | None) -> Tensor | None:
+    """The mask and the band together."""
+    if not causal and window is None:
+        return mask
+    allowed = band(T, S, causal=causal, window=window)
+    return plain(allowed if mask is None else mask.data & allowed)
 
 
 def _fusible(*arrays: Tensor | None) -> bool:

@@ -96,7 +96,8 @@ def case(
 
     size: "tiny", "small" or "medium".
     dtype: "float64", "float32", "bfloat16", "float16", "float8_e4m3fn" or "float8_e5m2".
-    options: which option combination: its position, its label (``labels(name)``) or its dict; default the first.
+    options: which option combination: its position, its label (``labels(name)``) or its dict; default the first. Some
+        names have more, on request; ``minitf oracle show NAME`` tells.
 
     Raises UnknownName, and ValueError for what is not in these lists.
     """
@@ -108,7 +109,7 @@ def case(
         raise ValueError(f"oracle.case: seed must be a non-negative integer, got {seed!r}")
     seed = int(seed)
     combination = _combination(reference, options)
-    label = _label(combination)
+    label = label_of(combination)
     key = (FORMAT_VERSION, name, size, seed, label)
     inputs, keywords = reference.example(Draw(*key), size, **combination)
     inputs = {key: _round(value, dtype) for key, value in inputs.items()}
@@ -144,7 +145,7 @@ def cases(
 
 def labels(name: str) -> list[str]:
     """The option combinations that the cases of ``name`` walk through: "default", "causal", "K=2,causal", ..."""
-    return [_label(combination) for combination in find(name).options]
+    return [label_of(combination) for combination in find(name).options]
 
 
 def answer(
@@ -216,18 +217,19 @@ def _round(value: Any, dtype: str) -> np.ndarray:
     return round_to(array.astype(np.float64), dtype) if array.dtype.kind == "f" else array
 
 
-def _label(combination: Mapping[str, Any]) -> str:
+def label_of(combination: Mapping[str, Any]) -> str:
+    """The name of an option combination: "default", "causal", "K=2,causal", ...; "K=2" is K with the value 2."""
     told = (key if value is True else f"{key}={value}" for key, value in combination.items())
     return ",".join(told) or "default"
 
 
 def _combination(reference: Reference, options: Any) -> Mapping[str, Any]:
-    combinations = reference.options
-    known = [_label(combination) for combination in combinations]
+    combinations = (*reference.options, *reference.on_request)
+    known = [label_of(combination) for combination in combinations]
     if options is None:
         return combinations[0]
     if isinstance(options, Mapping):
-        options = _label(options)
+        options = label_of(options)
     if isinstance(options, str):
         if options not in known:
             hint = did_you_mean(options, known)

@@ -56,6 +56,12 @@ def _show(arguments: argparse.Namespace) -> int:
         decision = ", a decision: judged by the scores it was made by" if name in reference.decisions else ""
         print(f"  {name:<12}{value.dtype} {value.shape}, returned{decision}")
     print(f"\noption combinations: {'; '.join(answers.labels(arguments.name))}")
+    if reference.on_request:
+        print(f"on request:          {'; '.join(map(answers.label_of, reference.on_request))}")
+    if reference.auxiliary:
+        print(f"beside the outputs:  {', '.join(reference.auxiliary)}")
+    if reference.axes:
+        print(f"axes:                {', '.join(f'{name} {axes}' for name, axes in reference.axes.items())}")
     return 0
 
 

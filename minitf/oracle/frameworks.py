@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -22,10 +22,16 @@ from minitf.oracle.answers import Case
 
 @dataclass(frozen=True)
 class Run:
-    """What an implementation answered. gradients: by name of the input, None where it has none; or not asked for."""
+    """What an implementation answered.
+
+    outputs: those of the reference in order, then what was asked for beside them.
+    gradients: by name of the input, None where it has none; or not asked for.
+    changed: names of the inputs whose values it changed, though nobody expected that.
+    """
 
     outputs: tuple[np.ndarray, ...]
     gradients: Mapping[str, np.ndarray | None] | None = None
+    changed: tuple[str, ...] = ()
 
 
 class Refused(Exception):
@@ -50,21 +56,63 @@ class Framework:
         fn: Callable[..., Any],
         case: Case,
         differentiable: tuple[str, ...],
-        backward: Callable[..., Any] | None,
+        backward: Callable[..., Any] | None = None,
+        in_place: Mapping[str, str] | None = None,
     ) -> Run:
-        """Calls ``fn`` on the inputs of ``case``, and differentiates it if ``differentiable`` names any input."""
-        inputs = {name: self.to_framework(typed(x, case.dtype)) for name, x in case.inputs.items()}
+        """Calls ``fn`` on the inputs of ``case``, and differentiates it if ``differentiable`` names any input.
+
+        in_place: outputs by name that are not returned but stand afterwards in the input of the name given.
+        """
+        in_place = in_place or {}
+        given = {name: typed(x, case.dtype) for name, x in case.inputs.items()}
+        inputs = {name: self.to_framework(x) for name, x in given.items()}
+        if in_place:
+            fn = self._completed(fn, tuple(case.outputs), inputs, in_place)
         options = {
             name: self.to_framework(typed(x, case.dtype)) if isinstance(x, np.ndarray) else x
             for name, x in case.options.items()
         }
         cotangents = {name: self.to_framework(typed(x, case.dtype)) for name, x in case.cotangents.items()}
         if backward is None and differentiable:
-            return self.differentiate(fn, inputs, options, cotangents, differentiable, tuple(case.outputs))
-        run = Run(arrays(fn(*inputs.values(), **options)))
-        if not differentiable:
-            return run
-        assert backward is not None
+            run = self.differentiate(fn, inputs, options, cotangents, differentiable, tuple(case.outputs))
+        else:
+            run = Run(arrays(fn(*inputs.values(), **options)))
+            if differentiable:
+                assert backward is not None
+                if in_place:
+                    inputs |= {name: self.to_framework(given[name]) for name in in_place.values()}
+                run = self._pulled_back(run, backward, inputs, options, cotangents, differentiable)
+        allowed = set(in_place.values())
+        changed = tuple(
+            name for name, x in inputs.items() if name not in allowed and not _same(to_numpy(x), given[name])
+        )
+        return replace(run, changed=changed)
+
+    def _completed(
+        self, fn: Callable[..., Any], names: tuple[str, ...], inputs: Mapping[str, Any], in_place: Mapping[str, str]
+    ) -> Callable[..., Any]:
+        """``fn`` that returns the outputs which it leaves in its inputs, too."""
+
+        def complete(*values: Any, **options: Any) -> tuple[Any, ...]:
+            returned = fn(*values, **options)
+            rest = list(() if returned is None else many(returned))
+            for position, name in enumerate(names):
+                if name in in_place:
+                    rest.insert(position, inputs[in_place[name]])
+            return tuple(rest)
+
+        return complete
+
+    def _pulled_back(
+        self,
+        run: Run,
+        backward: Callable[..., Any],
+        inputs: Mapping[str, Any],
+        options: Mapping[str, Any],
+        cotangents: Mapping[str, Any],
+        differentiable: tuple[str, ...],
+    ) -> Run:
+        """``run`` with the gradients that ``backward`` returns."""
         along = tuple(cotangents.values())
         pulled = backward(along[0] if len(along) == 1 else along, *inputs.values(), **options)
         if isinstance(pulled, Mapping):
@@ -114,7 +162,7 @@ class Torch(Framework):
         run = Run(arrays(outputs))
         if not fitting(outputs, cotangents, names):
             return run
-        roots = {name: out for name, out in zip(names, outputs, strict=True) if name in cotangents}
+        roots = {name: out for name, out in zip(names, outputs, strict=False) if name in cotangents}
         for name, out in roots.items():
             if not out.requires_grad:
                 raise Refused(
@@ -139,10 +187,10 @@ class Jax(Framework):
     def to_framework(self, x: np.ndarray) -> Any:
         return self.jax.device_put(x.copy(), self.device)
 
-    def run(self, fn, case, differentiable, backward):
+    def run(self, fn, case, differentiable, backward=None, in_place=None):
         wide = case.dtype == "float64"
         with self._wide() if wide else contextlib.nullcontext():
-            return super().run(fn, case, differentiable, backward)
+            return super().run(fn, case, differentiable, backward, in_place)
 
     def _wide(self) -> contextlib.AbstractContextManager[Any]:
         """float64, which JAX has only where it is switched on."""
@@ -158,13 +206,17 @@ class Jax(Framework):
         run = Run(arrays(outputs))
         if not fitting(outputs, cotangents, names):
             return run
-        float0 = self.jax.dtypes.float0
         along = tuple(
-            cotangents[name].astype(out.dtype) if name in cotangents else np.zeros(out.shape, float0)
-            for name, out in zip(names, outputs, strict=True)
+            cotangents[names[i]].astype(out.dtype) if i < len(names) and names[i] in cotangents else self._nothing(out)
+            for i, out in enumerate(outputs)
         )
         found = pullback(along)
         return Run(run.outputs, {name: to_numpy(g) for name, g in zip(differentiable, found, strict=True)})
+
+    def _nothing(self, out: Any) -> Any:
+        """The cotangent of an output along which nothing is pulled back."""
+        floating = self.jax.numpy.issubdtype(out.dtype, np.inexact)
+        return self.jax.numpy.zeros_like(out) if floating else np.zeros(out.shape, self.jax.dtypes.float0)
 
 
 FRAMEWORKS: dict[str, type[Framework]] = {"numpy": Framework, "torch": Torch, "jax": Jax}
@@ -193,11 +245,16 @@ def many(out: Any) -> tuple[Any, ...]:
 
 def fitting(outputs: tuple[Any, ...], cotangents: Mapping[str, Any], names: tuple[str, ...]) -> bool:
     """Whether the cotangents can be pulled back through these outputs."""
-    return len(outputs) == len(names) and all(
+    return len(outputs) >= len(names) and all(
         tuple(out.shape) == tuple(cotangents[name].shape)
-        for name, out in zip(names, outputs, strict=True)
+        for name, out in zip(names, outputs, strict=False)
         if name in cotangents
     )
+
+
+def _same(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether these are the same bits; a NaN is one."""
+    return x.shape == y.shape and x.tobytes() == y.tobytes()
 
 
 def arrays(outputs: Any) -> tuple[np.ndarray, ...]:

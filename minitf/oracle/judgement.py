@@ -14,6 +14,7 @@ from minitf.autodiff.precision import FORMATS
 from minitf.oracle.answers import SIZES, Case, answer, case, dtype_name, imposed, labels
 from minitf.oracle.diagnoses import diagnose
 from minitf.oracle.frameworks import FRAMEWORKS, Refused, Run, many
+from minitf.oracle.layouts import PACKED, layout_of
 from minitf.oracle.references import find
 from minitf.oracle.report import Report, Row
 from minitf.oracle.tolerances import check_options, tolerance, tolerances_of
@@ -36,6 +37,9 @@ def check(
     options: Sequence[str] | None = None,
     profile: str = "stored",
     backward: Callable[..., Any] | None = None,
+    layout: str | Mapping[str, str] | None = None,
+    auxiliary: Sequence[str] = (),
+    in_place: Mapping[str, str] | None = None,
 ) -> Report:
     """Is ``fn`` a correct implementation of ``name`` in ``dtype``? Outputs and gradients, on many drawn cases.
 
@@ -50,6 +54,10 @@ def check(
     profile: "stored" expects low-precision values at storage points only, as fused kernels do; "eager" everywhere.
     backward: ``backward(cotangent, *inputs, **options)`` returns the gradients of the differentiable inputs, as a tuple
         in their order or by name; with several outputs ``cotangent`` is a tuple.
+    layout: the order of axes in which ``fn`` takes and returns its arrays, such as "BTHE", a dict of such by name, or
+        "packed"; see ``oracle.layouts``. ``minitf oracle show NAME`` tells the axes of a name.
+    auxiliary: what ``fn`` returns after the outputs, such as "lse", in ``dtype`` or in ``accumulate``.
+    in_place: {"state": "state"}: this output (the key) is not returned; ``fn`` leaves it in that input (the value).
 
     If it fails, smaller cases are tried until one fails too; ``Report.smallest`` is the smallest that was found.
     Never raises because of the implementation: what it raises is in the Report.
@@ -73,16 +81,22 @@ def check(
     if not chosen:
         raise ValueError(f"oracle.check: options are some of {', '.join(labels(name))}, got none")
     check_options(dtype, accumulate, profile)
+    order = layout_of(reference, layout)
+    auxiliary = _known_auxiliary(reference, auxiliary)
+    in_place = _known_in_place(reference, framework, in_place)
     adapter = FRAMEWORKS[framework](device)
-    able = backward is not None or adapter.differentiates
+    able = backward is not None or (adapter.differentiates and not in_place)
     if gradients and not able:
+        why = "what is changed in place cannot be differentiated" if in_place else f"{framework} does not differentiate"
         raise ValueError(
-            f"oracle.check: {framework} does not differentiate; pass backward=, a function (cotangent, *inputs, **options) "
+            f"oracle.check: {why}; pass backward=, a function (cotangent, *inputs, **options) "
             f"that returns the gradients of {', '.join(reference.differentiable)}, or gradients=False"
         )
     wanted = reference.differentiable if gradients or (gradients is None and able) else ()
 
     report = Report(name, framework, dtype, _accumulate(dtype, accumulate), profile, device)
+    if layout is not None:
+        report.notes.append(f"layout {layout}")
     if reference.differentiable and not wanted:
         report.notes.append("gradients were not checked")
     broken: set[str] = set()
@@ -90,10 +104,16 @@ def check(
     def fails(into: Report, size: str, number: int, label: str) -> bool:
         """Runs one case; whether the implementation did not pass it."""
         question = case(name, number, size, dtype, label)
+        if not order.has(question):
+            broken.add(label)
+            into.notes.append(f"cases with {label} have no form in this layout and were not asked")
+            return False
         into.cases.append(question.place)
         before = len(into.rows)
         try:
-            run = adapter.run(fn, question, wanted, backward)
+            run = adapter.run(fn, order.asked(question), wanted, backward, in_place)
+            question = order.meant(question)
+            run = order.decode(question, run)
         except Exception as error:
             broken.add(label)
             told = str(error) if isinstance(error, Refused) else f"{type(error).__name__}: {error}"
@@ -101,7 +121,11 @@ def check(
             into.problems.append(f"{question.place}: {raised}{told}")
             into.cause = into.cause or (None if isinstance(error, Refused) else error)
             return True
-        _compare(into, question, run, wanted)
+        _compare(into, question, run, wanted, auxiliary)
+        for changed in run.changed:
+            told = f"fn changes its input {changed}; an in-place result is checked with in_place="
+            if told not in into.notes:
+                into.notes.append(told)
         return not all(row.passed for row in into.rows[before:]) or len(into.rows) == before
 
     first: tuple[str, int, str] | None = None
@@ -138,19 +162,22 @@ def judge(
     *,
     accumulate: str | None = None,
     profile: str = "stored",
+    layout: str | Mapping[str, str] | None = None,
 ) -> Report:
     """Are these arrays the answer to ``case``? They are judged as computed in ``case.dtype``.
 
-    outputs: an array, a tuple of arrays or a dict by name, of NumPy or any framework.
+    outputs: an array, a tuple of arrays or a dict by name, of NumPy or any framework; in a dict also auxiliary outputs,
+        such as "lse".
     gradients: the same for the differentiable inputs; None: they are not judged.
-    accumulate, profile: as for ``check``.
+    accumulate, profile, layout: as for ``check``, but no packed one.
     """
     reference = find(name)
     if not isinstance(case, Case):
         raise TypeError(f"oracle.judge: the second argument is a Case, as oracle.case({name!r}) returns; got {case!r}")
     if case.name != name:
         raise ValueError(f"oracle.judge: the case belongs to {case.name!r}, not to {name!r}")
-    given = tuple(_by_name("outputs", outputs, reference.outputs).values())
+    beside = tuple(name for name in reference.auxiliary if isinstance(outputs, Mapping) and name in outputs)
+    given = tuple(_by_name("outputs", outputs, (*reference.outputs, *beside)).values())
     found = None if gradients is None else _by_name("gradients", gradients, reference.differentiable)
     wanted = reference.differentiable if gradients is not None else ()
     report = Report(name, "saved arrays", case.dtype, _accumulate(case.dtype, accumulate), profile, "cpu", [case.place])
@@ -161,7 +188,14 @@ def judge(
         pulled = None if found is None else {key: None if g is None else to_numpy(g) for key, g in found.items()}
     except TypeError as error:
         raise TypeError(f"oracle.judge: outputs and gradients are arrays, loaded already ({error})") from None
-    _compare(report, case, Run(arrays, pulled), wanted, dtypes=False)
+    if layout == PACKED:
+        raise ValueError("oracle.judge: packed cases are made by oracle.check alone; unpack the arrays")
+    try:
+        run = layout_of(reference, layout).decode(case, Run(arrays, pulled))
+    except Refused as error:
+        report.problems.append(f"{case.place}: {error}")
+        return report
+    _compare(report, case, run, wanted, beside, dtypes=False)
     return report
 
 
@@ -184,12 +218,13 @@ def _compare(
     case: Case,
     run: Run,
     wanted: tuple[str, ...],
+    auxiliary: tuple[str, ...] = (),
     *,
     dtypes: bool = True,
 ) -> None:
     """Adds the rows of one case to ``report``, and diagnoses the first case that fails."""
     reference = find(case.name)
-    names = tuple(case.outputs)
+    names = (*case.outputs, *auxiliary)
     if len(run.outputs) != len(names):
         report.problems.append(
             f"{case.place}: fn returned {len(run.outputs)} arrays; expected {len(names)} ({', '.join(names)})"
@@ -199,7 +234,9 @@ def _compare(
     if reference.decisions:
         case = _decided(report, reference, case, outputs)
     tolerances = tolerances_of(case, report.accumulate, report.profile, gradients=bool(wanted))
-    names = tuple(name for name in names if name not in reference.decisions)
+    for name in auxiliary:
+        report.rows.append(_beside(reference, case, name, outputs[name], report))
+    names = tuple(name for name in case.outputs if name not in reference.decisions)
     got: dict[tuple[str, str], np.ndarray | None] = {("output", name): outputs[name] for name in names}
     gradients = run.gradients or {}
     if run.gradients is None:  # an output of the wrong shape cannot be pulled back
@@ -224,6 +261,48 @@ def _compare(
             failed.add(key)
     if failed and not report.diagnoses:
         report.diagnoses += diagnose(reference, case, compared, allowed, failed)
+
+
+def _beside(reference: Reference, case: Case, name: str, got: np.ndarray, report: Report) -> Row:
+    """The row of an auxiliary output, judged in the format that it has: that of the case, or that of the arithmetic."""
+    function = reference.auxiliary[name]
+    right = np.asarray(function(*case.inputs.values(), **case.options))
+    problem = _unfit(("output", name), got, right, None)
+    if problem is None and got.dtype.name not in (case.dtype, report.accumulate):
+        problem = f"is {got.dtype.name}, expected {' or '.join(dict.fromkeys((report.accumulate, case.dtype)))}"
+    if problem is not None:
+        return Row("output", name, case.place, problem=problem)
+    allowed = tolerance(
+        function,
+        case.inputs,
+        got.dtype.name,
+        accumulate=report.accumulate,
+        profile=report.profile,
+        options=case.options,
+    )
+    return measure("output", name, case, got.astype(np.float64), right, allowed)
+
+
+def _known_auxiliary(reference: Reference, names: Any) -> tuple[str, ...]:
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if unknown := [name for name in names if name not in reference.auxiliary]:
+        known = ", ".join(reference.auxiliary) or "nothing"
+        raise ValueError(f"oracle.check: {reference.name} has {known} beside its outputs, not {', '.join(unknown)}")
+    return names
+
+
+def _known_in_place(reference: Reference, framework: str, in_place: Any) -> dict[str, str]:
+    in_place = dict(in_place or {})
+    if in_place and framework == "jax":
+        raise ValueError("oracle.check: JAX's arrays do not change; return the new state instead of in_place=")
+    if in_place:
+        inputs = tuple(case(reference.name, size="tiny").inputs)
+        if not set(in_place) <= set(reference.outputs) or not set(in_place.values()) <= set(inputs):
+            raise ValueError(
+                f"oracle.check: in_place says in which input an output is left; {reference.name} has the outputs "
+                f"{', '.join(reference.outputs)} and the inputs {', '.join(inputs)}; got {in_place!r}"
+            )
+    return in_place
 
 
 def _decided(report: Report, reference: Reference, case: Case, outputs: Mapping[str, np.ndarray]) -> Case:

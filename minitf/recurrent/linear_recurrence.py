@@ -206,4 +206,5 @@ reference(
     differentiable=("a", "b", "state"),
     outputs=("out", "state"),
     options=({}, {"slow": True}, {"reverse": True}),
+    axes={"a": "BTD", "b": "BTD", "state": "BD", "out": "BTD"},
 )

@@ -187,4 +187,5 @@ reference(
     differentiable=("u", "dt", "A", "B", "C", "D", "state"),
     outputs=("out", "state"),
     options=({}, {"slow": True}),
+    axes={"u": "BTP", "dt": "BTP", "A": "PN", "B": "BTN", "C": "BTN", "D": "P", "state": "BPN", "out": "BTP"},
 )

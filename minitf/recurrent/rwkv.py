@@ -273,11 +273,18 @@ def _example6(draw: Any, size: str) -> Any:
     return inputs | {"state": draw.normal((B, H, E, E))}, {}
 
 
-reference("recurrent.wkv4", wkv4, example=_example4, differentiable=("k", "v", "w", "u"))
+reference(
+    "recurrent.wkv4",
+    wkv4,
+    example=_example4,
+    differentiable=("k", "v", "w", "u"),
+    axes={"k": "BTC", "v": "BTC", "w": "C", "u": "C", "out": "BTC"},
+)
 reference(
     "recurrent.wkv6",
     wkv6_with_state,
     example=_example6,
     differentiable=("r", "k", "v", "w", "u", "state"),
     outputs=("out", "state"),
+    axes={**dict.fromkeys(("r", "k", "v", "w", "out"), "BHTE"), "u": "HE", "state": "BHEM"},
 )

@@ -11,6 +11,7 @@ import minitf as mt
 from minitf.attention.masks import causal_mask, sliding_window_mask
 from minitf.nn.functional import scaled_dot_product_attention as attention
 from minitf.nn.functional import sigmoid, softmax
+from minitf.nn.scaled_dot_product import attention_log_sum_exp
 
 
 def draw(rng, B=2, H=2, K=None, T=4, S=5, E=3, W=2):
@@ -280,3 +281,40 @@ def test_refuses(change, options, error, message):
     shapes = {"q": (2, 2, 4, 3), "k": (2, 2, 5, 3), "v": (2, 2, 5, 2)} | change
     with pytest.raises(error, match=message):
         attention(*(np.zeros(shape) for shape in shapes.values()), **options)
+
+
+def test_factors_are_a_dropout_that_somebody_else_has_drawn():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(2, 4, 3, 5)), rng.normal(size=(2, 2, 6, 5)), rng.normal(size=(2, 2, 6, 4))
+    factors = rng.integers(0, 2, (2, 4, 3, 6)) * 2.0
+    _, weights = attention(q, k, v, return_weights=True)
+    want = (weights.data * factors) @ np.repeat(v, 2, axis=1)
+    np.testing.assert_allclose(attention(q, k, v, dropout=factors).data, want, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(
+        attention(q, k, v, dropout=lambda w: w * factors).data, attention(q, k, v, dropout=factors).data
+    )
+    mt.check_grads(lambda q, k, v: attention(q, k, v, dropout=factors), q, k, v, order=1)
+    with pytest.raises(mt.ShapeError, match="dropout of shape"):
+        attention(q, k, v, dropout=factors[..., 1:])
+
+
+def test_log_sum_exp_joins_results_over_different_keys():
+    rng = np.random.default_rng(1)
+    q, k, v = rng.normal(size=(2, 4, 3, 5)), rng.normal(size=(2, 2, 6, 5)), rng.normal(size=(2, 2, 6, 4))
+    mask = rng.random((2, 1, 3, 6)) < 0.6
+    mask[0, :, 1, :4], mask[1, :, 2] = False, False
+    outs, sums = [], []
+    for part in (slice(0, 4), slice(4, 6)):
+        outs.append(attention(q, k[..., part, :], v[..., part, :], mask=mask[..., part], softcap=2.0).data)
+        sums.append(attention_log_sum_exp(q, k[..., part, :], mask=mask[..., part], softcap=2.0).data)
+    both = attention_log_sum_exp(q, k, mask=mask, softcap=2.0).data
+    assert (both[1, :, 2] == -np.inf).all()
+    with np.errstate(invalid="ignore"):
+        weights = [np.where(part == -np.inf, 0, np.exp(part - both)) for part in sums]
+    joined = sum(w[..., None] * out for w, out in zip(weights, outs, strict=True))
+    np.testing.assert_allclose(joined, attention(q, k, v, mask=mask, softcap=2.0).data, rtol=1e-12, atol=1e-13)
+    for t in range(3):
+        z = [q[0, 3, t] @ k[0, 1, s] / math.sqrt(5) for s in range(max(0, 3 + t - 1), 3 + t + 1)]
+        want = math.log(sum(map(math.exp, z)))
+        assert attention_log_sum_exp(q, k, causal=True, window=2).data[0, 3, t] == pytest.approx(want, rel=1e-13)
+    mt.check_grads(lambda q, k: attention_log_sum_exp(q, k, causal=True, scale=0.3), q, k, order=2)
