@@ -52,8 +52,12 @@ class Reference:
         that an implementation has made.
     auxiliary: what implementations may return beside the outputs, such as a log-sum-exp: by name a function of the
         inputs and options, written with ``mt``. It is judged where somebody asks for it, its values alone.
+    forms: keyword options that select other ways to the same result, with other rounding errors. The tolerances are
+        those of the form that has the largest.
     on_request: option combinations that cases do not walk through, but that can be asked for.
     axes: a letter for every axis of inputs and outputs, such as {"q": "BHTE"}: for implementations with another layout.
+    mistakes: what the oracle names if it comes out, by how a sentence goes on that begins "this is what comes out",
+        such as "with the square root forgotten": functions of the inputs and options like ``function``.
     """
 
     name: str
@@ -64,8 +68,10 @@ class Reference:
     options: tuple[dict[str, Any], ...] = ({},)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     auxiliary: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
+    forms: tuple[dict[str, Any], ...] = ({},)
     on_request: tuple[dict[str, Any], ...] = ()
     axes: Mapping[str, str] = field(default_factory=dict)
+    mistakes: Mapping[str, Callable[..., Any]] = field(default_factory=dict)
 
 
 def implements(*slugs: str) -> Callable[[T], T]:
@@ -97,8 +103,10 @@ def reference(
     options: tuple[dict[str, Any], ...] = ({},),
     decisions: Mapping[str, Decision] | None = None,
     auxiliary: Mapping[str, Callable[..., Any]] | None = None,
+    forms: tuple[dict[str, Any], ...] = ({},),
     on_request: tuple[dict[str, Any], ...] = (),
     axes: Mapping[str, str] | None = None,
+    mistakes: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Reference:
     """Registers ``function`` under ``name`` with the oracle and returns the record.
 
@@ -115,8 +123,10 @@ def reference(
         options=tuple(options),
         decisions=dict(decisions or {}),
         auxiliary=dict(auxiliary or {}),
+        forms=tuple(forms),
         on_request=tuple(on_request),
         axes=dict(axes or {}),
+        mistakes=dict(mistakes or {}),
     )
     other = REFERENCES.get(name)
     if other is not None and other.function.__module__ != function.__module__:

@@ -26,6 +26,7 @@ from minitf.kernels import block_attention as kernels
 from minitf.kernels.attention import Extra
 from minitf.kernels.block_attention import Shape
 from minitf.nn.fused_attention import attention
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float
@@ -186,3 +187,33 @@ def block_sparse_attention(
     q, k, v = (mt.store(mt.astype(x, dtype)) for x in (q, k, v))
     choices = {"block": int(block), "causal": bool(causal), "scale": float(E**-0.5 if scale is None else scale)}
     return mt.store(bind(block_p, q, k, v, block_mask, mask, **choices)[0])
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example(
+    draw: Any, size: str, *, causal: bool = False, masked: bool = False, K: int | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, H, T, S, E, block = {
+        "tiny": (1, 2, 3, 5, 4, 2),
+        "small": (2, 4, 17, 23, 16, 4),
+        "medium": (2, 4, 130, 129, 64, 16),
+    }[size]
+    K, S = H if K is None else K, T if causal else S
+    inputs = {"q": draw.normal((B, H, T, E)), "k": draw.normal((B, K, S, E)), "v": draw.normal((B, K, S, E))}
+    inputs["block_mask"] = draw.boolean((H, -(-T // block), -(-S // block)), 0.6)
+    inputs["block_mask"][0, -1] = False  # queries of one head that may attend to nothing
+    options: dict[str, Any] = {"block": block, **({"causal": True} if causal else {})}
+    if masked:
+        options["mask"] = draw.boolean((B, 1, T, S), 0.7)
+    return inputs, options
+
+
+reference(
+    "attention.block_sparse",
+    block_sparse_attention,
+    example=_example,
+    differentiable=("q", "k", "v"),
+    options=({}, {"causal": True}, {"masked": True}, {"K": 2, "causal": True}),
+)

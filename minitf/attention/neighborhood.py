@@ -34,6 +34,7 @@ from minitf.autodiff.rules import defcost
 from minitf.autodiff.tensor import Tensor, as_tensor, bind
 from minitf.kernels import neighborhood as kernels
 from minitf.nn.fused_attention import attention
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -171,3 +172,54 @@ def _options(
             f"{dilation!r}; their product must fit, so pad at the end"
         )
     return size, step
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def neighborhood_1d_with_bias(q: Any, k: Any, v: Any, bias: Any, **options: Any) -> Tensor:
+    """``neighborhood_attention_1d`` with the bias as an array among the others."""
+    return neighborhood_attention_1d(q, k, v, bias=bias, **options)
+
+
+def neighborhood_2d_with_bias(q: Any, k: Any, v: Any, bias: Any, **options: Any) -> Tensor:
+    """``neighborhood_attention_2d`` with the bias as an array among the others."""
+    return neighborhood_attention_2d(q, k, v, bias=bias, **options)
+
+
+def _example(
+    draw: Any, shape: tuple[int, ...], kernel_size: int, large: bool, options: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """q, k, v of ``shape`` (B, H, *lengths, E); ``large``: one query has logits far apart."""
+    q, k, v = (draw.normal(shape) for _ in range(3))
+    if large:
+        q[0, 0, 0] *= 30
+    bias = draw.normal((shape[1], *(2 * kernel_size - 1,) * (len(shape) - 3)))
+    return {"q": q, "k": k, "v": v, "bias": bias}, {"kernel_size": kernel_size, **options}
+
+
+def _example_1d(draw: Any, size: str, *, kernel_size: int = 3, large: bool = False, **options: Any) -> Any:
+    shape = {"tiny": (1, 2, 7, 4), "small": (2, 2, 23, 16), "medium": (2, 4, 130, 64)}[size]
+    return _example(draw, shape, kernel_size, large, options)
+
+
+def _example_2d(draw: Any, size: str, *, kernel_size: int = 3, large: bool = False, **options: Any) -> Any:
+    shape = {"tiny": (1, 2, 6, 7, 4), "small": (1, 2, 7, 9, 8), "medium": (2, 4, 14, 17, 32)}[size]
+    return _example(draw, shape, kernel_size, large, options)
+
+
+_CASES: tuple[dict[str, Any], ...] = ({}, {"kernel_size": 5}, {"dilation": 2}, {"large": True})
+reference(
+    "attention.neighborhood_1d",
+    neighborhood_1d_with_bias,
+    example=_example_1d,
+    differentiable=("q", "k", "v", "bias"),
+    options=_CASES,
+)
+reference(
+    "attention.neighborhood_2d",
+    neighborhood_2d_with_bias,
+    example=_example_2d,
+    differentiable=("q", "k", "v", "bias"),
+    options=_CASES,
+)

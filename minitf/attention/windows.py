@@ -29,6 +29,7 @@ from minitf.autodiff.rules import defcost
 from minitf.autodiff.tensor import Tensor, as_tensor, bind
 from minitf.kernels import windows as kernels
 from minitf.nn.fused_attention import attention
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -135,3 +136,32 @@ def window_attention(
     scale = float(E**-0.5 if scale is None else scale)
     out, _ = bind(window_p, q, k, v, bias, window=sides, shift=moved, scale=scale)
     return mt.store(mt.reshape(out, (*lead, H, Y, X, v.shape[-1])))
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def window_attention_with_bias(q: Any, k: Any, v: Any, bias: Any, **options: Any) -> Tensor:
+    """``window_attention`` with the bias as an array among the others."""
+    return window_attention(q, k, v, bias=bias, **options)
+
+
+def _example(draw: Any, size: str, *, large: bool = False, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    (B, H, Y, X, E), M = {
+        "tiny": ((1, 1, 3, 6, 4), 3),
+        "small": ((2, 2, 6, 9, 8), 3),
+        "medium": ((2, 4, 14, 21, 32), 7),
+    }[size]
+    q, k, v = (draw.normal((B, H, Y, X, E)) for _ in range(3))
+    if large:
+        q[0, 0, 0, 0] *= 30
+    return {"q": q, "k": k, "v": v, "bias": draw.normal((H, 2 * M - 1, 2 * M - 1))}, {"window": M, **options}
+
+
+reference(
+    "attention.window",
+    window_attention_with_bias,
+    example=_example,
+    differentiable=("q", "k", "v", "bias"),
+    options=({}, {"shift": 1}, {"large": True, "shift": 2}),
+)

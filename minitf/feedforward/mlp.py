@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from minitf import autodiff as mt
 from minitf.autodiff.tensor import ArrayLike, Tensor
 from minitf.nn.functional import geglu, gelu, linear, reglu, relu, silu, squared_relu, swiglu
 from minitf.nn.layers import Dropout, Linear
 from minitf.nn.module import Module
+from minitf.registry import reference
 
 #: the name of an activation, or any function of one array
 Activation: TypeAlias = str | Callable[[Any], Tensor]
@@ -77,9 +79,10 @@ def gated_feed_forward(
 
     dropout: a function of the F products.
     """
-    act, gate, up = activation(act), linear(x, w_gate, b_gate), linear(x, w_up, b_up)
-    y = GATES[act](gate, up) if act in GATES else act(gate) * up
-    return linear(y if dropout is None else dropout(y), w_down, b_down)
+    # matrix products leave their results in memory, and the last one reads its operand there
+    act, gate, up = activation(act), mt.store(linear(x, w_gate, b_gate)), mt.store(linear(x, w_up, b_up))
+    y = mt.store(GATES[act](gate, up) if act in GATES else act(gate) * up)
+    return mt.store(linear(y if dropout is None else dropout(y), w_down, b_down))
 
 
 class FeedForward(Module):
@@ -133,3 +136,22 @@ class GatedFeedForward(Module):
         gate, up, down = self.gate, self.up, self.down
         weights = gate.weight, up.weight, down.weight, gate.bias, up.bias, down.bias
         return gated_feed_forward(x, *weights, act=self.act, dropout=self.dropout)
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example(draw: Any, size: str, *, act: str = "silu") -> tuple[dict[str, Any], dict[str, Any]]:
+    T, D, F = {"tiny": (3, 4, 5), "small": (9, 16, 37), "medium": (65, 96, 258)}[size]
+    inputs = {"x": draw.normal((2, T, D)), "w_gate": draw.normal((D, F)) * D**-0.5}
+    inputs |= {"w_up": draw.normal((D, F)) * D**-0.5, "w_down": draw.normal((F, D)) * F**-0.5}
+    return inputs, {"act": act}
+
+
+reference(
+    "feedforward.gated",
+    gated_feed_forward,
+    example=_example,
+    differentiable=("x", "w_gate", "w_up", "w_down"),
+    options=({}, {"act": "gelu"}, {"act": "gelu_tanh"}),
+)

@@ -30,6 +30,7 @@ from minitf.autodiff.ops.contract import matmul
 from minitf.autodiff.ops.elementwise import exp, rsqrt, where
 from minitf.autodiff.ops.reduce import mean
 from minitf.autodiff.ops.shape import concatenate, expand_dims, swapaxes
+from minitf.autodiff.precision import store
 from minitf.autodiff.tensor import Tensor, as_tensor
 from minitf.nn.activations import gelu
 from minitf.nn.functional import embedding
@@ -83,8 +84,8 @@ def attention_columns(
     X = as_tensor(X)
     if U_q is None and U_k is not None:
         raise ValueError("attention_columns: U_k without U_q; give one map as U_q, or both")
-    queries = X if U_q is None else matmul(U_q, X)
-    keys = queries if U_k is None else matmul(U_k, X)
+    queries = X if U_q is None else store(matmul(U_q, X))
+    keys = queries if U_k is None else store(matmul(U_k, X))
     e = matmul(swapaxes(keys, -1, -2), queries)
     heard = where(np.tri(X.shape[-1], dtype=np.bool_).T, e, -np.inf) if causal else e
     # What is subtracted from a whole column drops out of A, so this is a constant; exp cannot overflow after it.
@@ -107,8 +108,8 @@ def multi_head_columns(
     X: (*, D, N). A: (*, H, N, N), or (N, N) for all heads. W_val: (H, E, D). W_out: (H, D, E). Returns (*, D, N).
     Raises ShapeError when shapes disagree.
     """
-    values = matmul(W_val, expand_dims(as_tensor(X), -3))
-    return sum_(matmul(W_out, matmul(values, A)), axis=-3)
+    values = store(matmul(W_val, expand_dims(as_tensor(X), -3)))
+    return sum_(matmul(W_out, store(matmul(values, A))), axis=-3)
 
 
 def layer_norm_columns(X: Any, gamma: Any, beta: Any, eps: float = 1e-5) -> Tensor:

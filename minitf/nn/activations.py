@@ -24,6 +24,7 @@ from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, bind
 from minitf.kernels import activations as kernels
 from minitf.kernels.activations import DENSITY_AT_0, ROOT_HALF, A, B
 from minitf.nn.softmax import real_floating
+from minitf.registry import reference
 
 Function = Callable[..., Any]
 
@@ -200,3 +201,17 @@ def softcap(x: ArrayLike, cap: float) -> Tensor:
     """cap tanh(x / cap): the identity near 0, never beyond ±cap."""
     check_cap(cap)
     return mt.tanh(real_floating("softcap", x) / cap) * cap
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example(draw: Any, size: str, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    shape = {"tiny": (3, 5), "small": (7, 33), "medium": (65, 514)}[size]
+    x = 2 * draw.normal(shape)
+    x[0, :3] = 0.0, 30.0, -30.0
+    return {"x": x}, options
+
+
+reference("nn.gelu", gelu, example=_example, differentiable=("x",), options=({}, {"approximate": "tanh"}))
+reference("nn.silu", silu, example=_example, differentiable=("x",))

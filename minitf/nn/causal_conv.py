@@ -26,6 +26,7 @@ from minitf.autodiff.tensor import Primitive, Tensor, as_tensor, bind
 from minitf.kernels import causal_conv as kernels
 from minitf.nn import init
 from minitf.nn.module import Module, Parameter
+from minitf.registry import reference
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -105,7 +106,8 @@ def causal_conv1d(
     x, weight = mt.store(mt.astype(x, dtype)), mt.astype(weight, dtype)
     before = np.zeros((*lead, W - 1, C), dtype) if state is None else mt.astype(state, dtype)
     seen = mt.concatenate([before, x], -2)
-    y = bind(convolve_p, mt.reshape(seen, (samples, T + W - 1, C)), weight)
+    # the convolution's cotangent is in memory before that of the state is added to it
+    y = bind(convolve_p, mt.reshape(mt.store(seen), (samples, T + W - 1, C)), weight)
     y = mt.reshape(y, (*lead, T, C))
     y = mt.store(y if bias is None else y + mt.astype(bias, dtype))
     return (y, seen[..., T:, :]) if return_state else y
@@ -130,3 +132,35 @@ class CausalConv1d(Module):
     def extra_repr(self) -> str:
         C, W = self.weight.shape
         return f"{C}, {W}" + ("" if self.bias is not None else ", bias=False")
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def convolution_with_state(x: Any, weight: Any, bias: Any, state: Any, *, bias_first: bool = False) -> tuple[Any, Any]:
+    """(y, the last W - 1 inputs): ``causal_conv1d`` behind given inputs. bias_first: sums that start with the bias."""
+    if not bias_first:
+        return causal_conv1d(x, weight, bias, state=state, return_state=True)
+    x, weight = as_tensor(x), as_tensor(weight)
+    T, W = x.shape[-2], weight.shape[1]
+    seen = mt.concatenate([state, x], -2)
+    read = mt.store(seen)
+    terms = [mt.broadcast_to(bias, x.shape), *(weight[:, j] * read[..., j : j + T, :] for j in range(W))]
+    return mt.store(mt.sum(mt.stack(terms), 0)), seen[..., T:, :]
+
+
+def _example(draw: Any, size: str, *, W: int = 4) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, T, C = {"tiny": (1, 2, 3), "small": (2, 33, 10), "medium": (2, 258, 66)}[size]
+    inputs = {"x": draw.normal((B, T, C)), "weight": draw.normal((C, W)) * W**-0.5, "bias": draw.normal((C,))}
+    return {**inputs, "state": draw.normal((B, W - 1, C))}, {}
+
+
+reference(
+    "nn.causal_conv1d",
+    convolution_with_state,
+    example=_example,
+    differentiable=("x", "weight", "bias", "state"),
+    outputs=("out", "state"),
+    options=({}, {"W": 2}),
+    forms=({}, {"bias_first": True}),
+)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from minitf import autodiff as mt
 from minitf.autodiff.errors import ShapeError
 from minitf.autodiff.ops.convolution import (
     Ints,
@@ -28,12 +29,14 @@ from minitf.autodiff.ops.convolution import (
     conv_transpose3d,
     lay_windows,
     per_axis,
+    unfold,
 )
 from minitf.autodiff.ops.index import take
 from minitf.autodiff.tensor import ArrayLike, Tensor, as_tensor
 from minitf.nn import init as initial
 from minitf.nn.init import Init
 from minitf.nn.module import Module, Parameter, require_sizes
+from minitf.registry import reference
 
 #: padding_mode -> NumPy's name for what lies beyond the ends
 PADDING_MODES: dict[str, Any] = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -205,3 +208,42 @@ class ConvTranspose3d(_ConvTranspose):
     """
 
     axes = 3
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def convolution_2d(
+    x: Any, weight: Any, bias: Any, *, stride: int = 1, padding: int = 0, dilation: int = 1, groups: int = 1,
+    bias_first: bool = False,
+) -> Tensor:  # fmt: skip
+    """``conv2d`` with one number for both axes. bias_first: sums that start with the bias, as many libraries' do."""
+    if not bias_first:
+        return conv2d(x, weight, bias, stride, padding, dilation, groups)
+    x, weight, bias = as_tensor(x), as_tensor(weight), as_tensor(bias)
+    F, side = weight.shape[0], weight.shape[-1]
+    Y, X = ((n + 2 * padding - dilation * (side - 1) - 1) // stride + 1 for n in x.shape[-2:])
+    ones = np.ones((len(x), 1, Y * X), x.dtype)
+    weight = mt.concatenate([bias[:, None], mt.reshape(weight, (F, -1))], 1)
+    maps = []
+    for part, rows in zip(mt.split(x, groups, 1), mt.split(weight, groups, 0), strict=True):
+        columns = unfold(part, side, dilation=dilation, padding=padding, stride=stride)
+        maps.append(mt.matmul(rows, mt.concatenate([ones, columns], 1)))
+    return mt.reshape(mt.concatenate(maps, 1), (len(x), F, Y, X))
+
+
+def _example(draw: Any, size: str, *, groups: int = 1, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, C, F, Y, X = {"tiny": (1, 2, 4, 5, 6), "small": (2, 4, 6, 11, 9), "medium": (2, 16, 32, 33, 30)}[size]
+    weight = draw.normal((F, C // groups, 3, 3)) * (9 * C // groups) ** -0.5
+    inputs = {"x": draw.normal((B, C, Y, X)), "weight": weight, "bias": draw.normal((F,))}
+    return inputs, {**options, "groups": groups} if groups > 1 else options
+
+
+reference(
+    "nn.conv2d",
+    convolution_2d,
+    example=_example,
+    differentiable=("x", "weight", "bias"),
+    options=({}, {"padding": 1}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2, "padding": 1}),
+    forms=({}, {"bias_first": True}),
+)

@@ -146,7 +146,7 @@ def _decomposed(q: Any, k: Any, v: Any, bias: Any, mask: Any, sinks: Any, **choi
     empty = total.data == 0
     # kernels multiply with v in the storage format
     weights = store(exponentials / mt.where(empty, 1.0, total))
-    out = mt.matmul(weights, _per_query_head(v, q))
+    out = store(mt.matmul(weights, _per_query_head(v, q)))  # as the backward kernel reads it
     lse = mt.where(empty, -math.inf, mt.log(mt.where(empty, 1.0, total)) + top)
     return out, mt.reshape(lse, lse.shape[:-1])
 

@@ -23,6 +23,7 @@ from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 from minitf.kernels import cross_entropy as kernels
 from minitf.nn.softmax import log_softmax, real_floating
+from minitf.registry import reference
 
 #: what becomes of the losses of a batch
 REDUCTIONS = ("mean", "sum", "none")
@@ -219,3 +220,35 @@ def kl_div(input: ArrayLike, target: ArrayLike, *, log_target: bool = False, red
     if input.ndim == 0:
         raise ShapeError("kl_div: 'batchmean' needs a batch axis, got a scalar")
     return reduced("kl_div", terms, "mean", input.shape[0])
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example(
+    draw: Any, size: str, *, ignored: bool = False, large: bool = False, **options: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, T, V = {"tiny": (1, 3, 5), "small": (2, 9, 37), "medium": (2, 65, 514)}[size]
+    logits, target = 2 * draw.normal((B, T, V)), draw.integers((B, T), 0, V)
+    if ignored:
+        target[draw.boolean((B, T), 0.3)] = -100
+        target[0, 0], target[0, 1] = 0, -100
+    if large:
+        logits[0, 0] *= 40
+    return {"input": logits, "target": target}, options
+
+
+reference(
+    "nn.cross_entropy",
+    cross_entropy,
+    example=_example,
+    differentiable=("input",),
+    options=(
+        {},
+        {"reduction": "none"},
+        {"label_smoothing": 0.1, "reduction": "none"},
+        {"ignored": True},
+        {"ignored": True, "label_smoothing": 0.1, "z_loss": 1e-2, "reduction": "sum"},
+        {"large": True, "reduction": "none"},
+    ),
+)

@@ -23,6 +23,7 @@ from minitf.autodiff.rules import defcost, defvjp_all
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 from minitf.kernels import norms as kernels
 from minitf.nn.softmax import real_floating
+from minitf.registry import reference
 
 
 def _decomposed_standardize(x: Any, eps: float, center: bool) -> tuple[Tensor, Tensor]:
@@ -224,3 +225,77 @@ def instance_norm(
     if x.ndim < 3 or math.prod(x.shape[2:]) < 2:
         raise ShapeError(f"instance_norm: needs (B, C, *) with at least 2 places a channel, got shape {x.shape}")
     return group_norm(x, x.shape[1], weight, bias, eps)
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def layer_norm_of(x: Any, weight: Any, bias: Any, *, eps: float = 1e-5, scaled_first: bool = False) -> Tensor:
+    """``layer_norm``. scaled_first: as x r - mean r, one multiply-add for each element."""
+    if not scaled_first:
+        return layer_norm(x, weight, bias, eps)
+    x = as_tensor(x)
+    mean = mt.mean(x, axis=-1, keepdims=True)
+    r = mt.rsqrt(mt.mean(mt.square(x - mean), axis=-1, keepdims=True) + eps)
+    return (x * r - mean * r) * weight + bias
+
+
+def group_norm_of(x: Any, weight: Any, bias: Any, *, groups: int, eps: float = 1e-5) -> Tensor:
+    """``group_norm`` with its arrays in front and its choices by name."""
+    return group_norm(x, groups, weight, bias, eps)
+
+
+def _drawn(draw: Any, shape: tuple[int, ...], D: int, bias: bool, flat: bool) -> dict[str, Any]:
+    """x off center and weights around 1; ``flat``: the first row hardly varies, and its mean has to be right.
+
+    It varies a little: the mean of equal numbers may be free of rounding errors in all evaluations of a tolerance.
+    """
+    x = 0.5 + draw.normal(shape)
+    if flat:
+        x[0, 0] = draw.normal(()) + 0.02 * x[0, 0]
+    inputs = {"x": x, "weight": 1 + draw.normal((D,)) / 4}
+    return {**inputs, "bias": draw.normal((D,))} if bias else inputs
+
+
+_ROWS = {"tiny": (1, 3, 5), "small": (2, 9, 37), "medium": (2, 65, 258)}
+_MAPS = {"tiny": (1, 4, 3), "small": (2, 12, 5, 7), "medium": (2, 48, 17, 15)}
+
+
+def _example(draw: Any, size: str, *, flat: bool = False, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    return _drawn(draw, _ROWS[size], _ROWS[size][-1], True, flat), options
+
+
+def _example_without_bias(
+    draw: Any, size: str, *, flat: bool = False, **options: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return _drawn(draw, _ROWS[size], _ROWS[size][-1], False, flat), options
+
+
+def _example_of_maps(
+    draw: Any, size: str, *, groups: int = 2, flat: bool = False, **options: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return _drawn(draw, _MAPS[size], _MAPS[size][1], True, flat), {"groups": groups, **options}
+
+
+reference(
+    "nn.layer_norm",
+    layer_norm_of,
+    example=_example,
+    differentiable=("x", "weight", "bias"),
+    options=({}, {"eps": 1e-2}, {"flat": True}),
+    forms=({}, {"scaled_first": True}),
+)
+reference(
+    "nn.rms_norm",
+    rms_norm,
+    example=_example_without_bias,
+    differentiable=("x", "weight"),
+    options=({}, {"eps": 1e-2}, {"offset": 1.0}, {"flat": True}),
+)
+reference(
+    "nn.group_norm",
+    group_norm_of,
+    example=_example_of_maps,
+    differentiable=("x", "weight", "bias"),
+    options=({}, {"groups": 4}, {"groups": 1, "eps": 1e-2}, {"flat": True}),
+)

@@ -118,7 +118,7 @@ def scaled_dot_product_attention(
         dropped = dropout(weights)
     else:
         dropped = weights if factors is None else weights * factors
-    out = matmul(dropped, repeat(v, H // K, axis=-3) if H != K else v)
+    out = store(matmul(dropped, repeat(v, H // K, axis=-3) if H != K else v))
     return (out, weights) if return_weights else out
 
 

@@ -26,6 +26,7 @@ from minitf.autodiff.ops.broadcast import normalize_axes
 from minitf.autodiff.rules import defcost, defjvp, defvjp
 from minitf.autodiff.tensor import ArrayLike, Primitive, Tensor, as_tensor, bind
 from minitf.kernels import softmax as kernels
+from minitf.registry import reference
 
 
 def _masked(function: Any) -> Any:
@@ -143,3 +144,26 @@ def log_softmax(x: ArrayLike, axis: int = -1, where: ArrayLike | None = None) ->
     """The logarithm of ``softmax``; -inf, with a zero gradient, where the probability is zero by mask or by input."""
     operands, axis = _operands("log_softmax", x, axis, where)
     return bind(log_softmax_p, *operands, axis=axis)
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def _example(
+    draw: Any, size: str, *, masked: bool = False, large: bool = False, axis: int = -1
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, T, V = {"tiny": (1, 3, 5), "small": (2, 9, 37), "medium": (3, 65, 514)}[size]
+    x = 2 * draw.normal((B, T, V))
+    if large:
+        x[0, 0] *= 40  # one probability is 1, most others are too small for any format
+    options: dict[str, Any] = {} if axis == -1 else {"axis": axis}
+    if masked:
+        where = draw.boolean((B, T, V), 0.7)
+        where[0, -1] = False
+        options["where"] = where
+    return {"x": x}, options
+
+
+_CASES: tuple[dict[str, Any], ...] = ({}, {"masked": True}, {"large": True}, {"axis": 1})
+reference("nn.softmax", softmax, example=_example, differentiable=("x",), options=_CASES)
+reference("nn.log_softmax", log_softmax, example=_example, differentiable=("x",), options=_CASES)

@@ -235,6 +235,7 @@ def framework_module(name: str) -> ModuleType:
 
 def typed(x: np.ndarray, dtype: str) -> np.ndarray:
     """A floating array in ``dtype``; its values are already of that format, so the cast is exact."""
+    x = np.asarray(x)  # a scalar of NumPy is none of its arrays
     return x.astype(as_dtype(dtype)) if x.dtype.kind == "f" else x
 
 

@@ -6,7 +6,7 @@ to nearest, adding up in three orders; ``draws`` more round up or down at random
 implementations with other orders, tilings and instructions make. With e the differences of these R evaluations
 from the float64 answer y, the tolerance of element i is
 
-    rms_i^2    = mean over the R evaluations of e_i^2
+    rms_i^2    = mean over the R evaluations of e_i^2; the largest, if the technique registers several forms
     rms_row^2  = mean of rms_j^2 over the elements j in the same row (the last axis) as i
     rms_all^2  = mean of rms_j^2 over all elements
     tolerance_i = 4.4 sqrt(rms_i^2 + rms_row^2 + rms_all^2 / 4) + u max(|y_i|, smallest normal number)
@@ -30,6 +30,8 @@ the float32 envelope is scaled by 2^-29, and doubled because the answer has been
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -60,6 +62,7 @@ def tolerance(
     options: Mapping[str, Any] | None = None,
     cotangents: Any = None,
     draws: int = DRAWS,
+    forms: Sequence[Mapping[str, Any]] = ({},),
 ) -> Any:
     """The tolerance of every element of what ``fn`` returns, for implementations of ``fn`` in ``dtype``.
 
@@ -71,6 +74,8 @@ def tolerance(
     profile: "stored", or "eager" for implementations that write every intermediate result to memory.
     cotangents: one array for each output (the array itself if there is one); asks for gradients too.
     draws: evaluations with stochastic rounding.
+    forms: keyword options of ``fn`` that select other ways to the same result; the tolerances are those of the form that
+        has the largest.
 
     Returns an array or a tuple of arrays like ``fn``; with ``cotangents`` a pair of that and a tuple with one array for
     each input, None for those that are not floating. The same call gives the same tolerances every time.
@@ -103,6 +108,7 @@ def tolerance(
         accumulate,
         profile,
         draws,
+        forms,
     )
     outputs = tuple(found[:count]) if many else found[0]
     if cotangents is None:
@@ -128,6 +134,7 @@ def tolerances_of(
         accumulate,
         profile,
         draws,
+        reference.forms,
     )
     count = len(reference.outputs)
     return (
@@ -158,6 +165,7 @@ def _envelope(
     accumulate: str | None,
     profile: str,
     draws: int,
+    forms: Sequence[Mapping[str, Any]],
 ) -> list[np.ndarray]:
     """The tolerances of the outputs, then of the gradients of the inputs at ``positions``."""
     scale = 1.0
@@ -165,17 +173,18 @@ def _envelope(
         scale = 2.0 * unit_roundoff("float64") / unit_roundoff("float32")
         dtype, accumulate = "float32", "float32"
 
-    def everything(*arrays: Any) -> tuple[Any, ...]:
+    def everything(*arrays: Any, form: Mapping[str, Any] = forms[0]) -> tuple[Any, ...]:
         given = iter(arrays[len(inputs) :])
         along = tuple(None if g is None else next(given) for g in cotangents)
-        outputs, gradients = outputs_and_gradients(function, arrays[: len(inputs)], options, along, positions)
+        chosen = {**options, **form}
+        outputs, gradients = outputs_and_gradients(function, arrays[: len(inputs)], chosen, along, positions)
         return (*outputs, *gradients)
 
     arrays = tuple(_rounded(x, dtype) for x in (*inputs, *(g for g in cotangents if g is not None)))
     answers = [np.asarray(x) for x in everything(*arrays)]
     moved = [np.asarray(x) for x in everything(*_moved(arrays))]
-    samples = []
-    for run in range(len(ORDERS) + draws):
+    samples: list[list[list[np.ndarray]]] = [[] for _ in forms]
+    for form, run in itertools.product(range(len(forms)), range(len(ORDERS) + draws)):
         order = ORDERS[run % len(ORDERS)]
         if run < len(ORDERS):
             context = precision(dtype, accumulate, profile=profile, order=order)
@@ -183,32 +192,43 @@ def _envelope(
             rng = np.random.Generator(np.random.Philox(key=run))
             context = precision(dtype, accumulate, profile=profile, order=order, rounding="stochastic", rng=rng)
         with np.errstate(over="ignore", invalid="ignore"):
-            samples.append([np.asarray(x) for x in context.run(everything, *arrays)])
+            evaluated = context.run(functools.partial(everything, form=forms[form]), *arrays)
+        samples[form].append([np.asarray(x) for x in evaluated])
     return [
-        scale * _tolerance(y, [sample[i] for sample in samples], moved[i] if i < len(cotangents) else None, dtype)
+        scale
+        * _tolerance(
+            y,
+            [[sample[i] for sample in of_form] for of_form in samples],
+            moved[i] if i < len(cotangents) else None,
+            dtype,
+        )
         for i, y in enumerate(answers)
     ]
 
 
-def _tolerance(y: np.ndarray, samples: list[np.ndarray], moved: np.ndarray | None, dtype: str) -> np.ndarray:
-    """The formula above for one array; ``moved``: an output at moved inputs, None for a gradient."""
+def _tolerance(y: np.ndarray, samples: list[list[np.ndarray]], moved: np.ndarray | None, dtype: str) -> np.ndarray:
+    """The formula above for one array, of which there are samples for each form.
+
+    moved: an output at moved inputs, None for a gradient.
+    """
     if y.size == 0 or not is_inexact(y.dtype):
         return np.zeros(y.shape)
     finite = np.isfinite(y)
-    for sample in samples:
+    for sample in itertools.chain(*samples):
         if not np.isfinite(sample[finite]).all():
             raise ValueError(
                 f"oracle: the technique overflows {dtype} (largest number {FORMATS[dtype].largest:.4g}) on these "
                 "inputs; there is no tolerance where the right answer cannot be represented"
             )
     with np.errstate(invalid="ignore"):
-        square = np.mean([np.where(finite, sample - y, 0.0) ** 2 for sample in samples], axis=0)
+        squares = [np.mean([np.where(finite, x - y, 0.0) ** 2 for x in of_form], axis=0) for of_form in samples]
+    square = np.max(squares, axis=0)
     row = square.mean(axis=-1, keepdims=True) if y.ndim else square
     size = np.maximum(np.where(finite, np.abs(y), 0.0), 2.0 ** FORMATS[dtype].least)
     envelope = FACTOR * np.sqrt(square + row + square.mean() / 4) + unit_roundoff(dtype) * size
     exact = ~finite
     if moved is not None:
-        zero = np.all([x == 0 for x in (y, moved, *samples)], axis=0)
+        zero = np.all([x == 0 for x in (y, moved, *itertools.chain(*samples))], axis=0)
         exact = exact | (zero.all(axis=-1, keepdims=True) if y.ndim else zero)
     return np.where(exact, 0.0, envelope)
 

@@ -14,9 +14,11 @@ import numpy as np
 
 from minitf.autodiff.dtypes import is_floating
 from minitf.autodiff.errors import ShapeError, fits_into
+from minitf.autodiff.ops import elementwise as ew
 from minitf.autodiff.ops.broadcast import reshape
-from minitf.autodiff.ops.shape import concatenate, stack
+from minitf.autodiff.ops.shape import concatenate, expand_dims, stack
 from minitf.autodiff.tensor import Tensor, as_tensor, plain
+from minitf.registry import reference
 
 LAYOUTS = ("half", "interleaved")
 SPACINGS = ("power", "linspace")
@@ -57,6 +59,12 @@ def apply_rotary(x: Any, positions: Any, freqs: np.ndarray, layout: str = "half"
         )
     angle = positions[..., None] * freqs
     cos, sin = (plain(f(angle).astype(x.dtype)) for f in (np.cos, np.sin))
+    return _turn(x, cos, sin, layout)
+
+
+def _turn(x: Tensor, cos: Tensor, sin: Tensor, layout: str) -> Tensor:
+    """Pair j of x (*, T, E) turned by the angle with this cosine and sine (*, T, n); what is behind 2n passes through."""
+    width = 2 * cos.shape[-1]
     turned, rest = x[..., :width], x[..., width:]
     if layout == "half":
         a, b = turned[..., : width // 2], turned[..., width // 2 :]
@@ -65,3 +73,31 @@ def apply_rotary(x: Any, positions: Any, freqs: np.ndarray, layout: str = "half"
         a, b = turned[..., 0::2], turned[..., 1::2]
         out = reshape(stack([a * cos - b * sin, b * cos + a * sin], axis=-1), turned.shape)
     return out if width == x.shape[-1] else concatenate([out, rest], axis=-1)
+
+
+# -- what the oracle asks --------------------------------------------------------------------------------------------
+
+
+def rotary_with_rounded_angles(x: Any, positions: Any, freqs: Any, *, layout: str = "half") -> Tensor:
+    """``apply_rotary`` of x (B, H, T, E) and positions (B, T), with p freq, its cosine and sine as operations.
+
+    The angle's rounding error grows with the position, and is most of the error of kernels that compute it in float32.
+    """
+    angle = expand_dims(as_tensor(positions), (1, 3)) * as_tensor(freqs)
+    return _turn(as_tensor(x), ew.cos(angle), ew.sin(angle), layout)
+
+
+def _example(draw: Any, size: str, *, partial: bool = False, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    B, H, T, E = {"tiny": (1, 1, 3, 4), "small": (2, 3, 17, 16), "medium": (2, 4, 129, 64)}[size]
+    freqs = rotary_frequencies(E // 2 if partial else E)
+    positions = draw.integers((B, 1), 0, 200) + np.arange(T)
+    return {"x": draw.normal((B, H, T, E)), "positions": positions, "freqs": freqs}, options
+
+
+reference(
+    "position.rotary",
+    rotary_with_rounded_angles,
+    example=_example,
+    differentiable=("x",),
+    options=({}, {"layout": "interleaved"}, {"partial": True}),
+)

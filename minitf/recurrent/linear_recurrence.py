@@ -206,5 +206,6 @@ reference(
     differentiable=("a", "b", "state"),
     outputs=("out", "state"),
     options=({}, {"slow": True}, {"reverse": True}),
+    forms=({}, {"form": "associative"}),
     axes={"a": "BTD", "b": "BTD", "state": "BD", "out": "BTD"},
 )
