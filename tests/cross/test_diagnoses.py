@@ -15,8 +15,8 @@ from minitf import oracle  # noqa: E402
 
 pytestmark = pytest.mark.cross
 
-#: gradients are looked at with the first
-SEEDS = (0, 1)
+#: more take minutes each
+SEEDS = (0,)
 
 
 def wide(x):
@@ -181,7 +181,7 @@ def test_the_first_diagnosis_is_the_right_one():
                     sizes="small",
                     seed=seed,
                     options=label,
-                    gradients=seed == SEEDS[0],
+                    gradients=True,
                 )
                 if report.passed:
                     unseen.append(f"{name} {wrong} {framework} {dtype}")
