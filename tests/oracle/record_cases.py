@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from minitf import oracle
+from minitf.oracle.answers import label_of
 from minitf.oracle.references import find
 
 RECORD = Path(__file__).with_name("cases.json")
@@ -20,7 +21,7 @@ def hashes(name):
     reference = find(name)
     return {
         label: oracle.case(name, seed=1, size="tiny", dtype="float32", options=label).sha256[:16]
-        for label in (oracle.answers.label_of(options) for options in (*reference.options, *reference.on_request))
+        for label in (label_of(options) for options in (*reference.options, *reference.on_request))
     }
 
 

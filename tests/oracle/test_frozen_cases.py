@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from minitf import oracle
+from minitf.oracle.references import find
 
 sys.path.insert(0, str(Path(__file__).parent))
-from record_cases import RECORD, hashes  # noqa: E402
+from record_cases import RECORD, hashes
 
 CASES = json.loads(RECORD.read_text())
 
@@ -20,5 +21,5 @@ def test_cases_are_what_they_were(name):
 
 
 def test_every_name_is_recorded():
-    here = {name for name in oracle.names() if oracle.references.find(name).function.__module__.startswith("minitf.")}
+    here = {name for name in oracle.names() if find(name).function.__module__.startswith("minitf.")}
     assert here == set(CASES)
