@@ -13,7 +13,7 @@ from minitf import nn, optim
 from minitf.optim.adamw_8bit import decode, dynamic_codes, encode
 
 sys.path.insert(0, str(Path(__file__).parent))
-from record_optimizers import HYPER, drawn
+from record_optimizers import HYPER, drawn, drawn_for_8_bits
 
 RECORDED = np.load(Path(__file__).with_name("optimizers.npz"))
 rng = np.random.default_rng(0)
@@ -75,6 +75,16 @@ def test_lamb_is_that_of_timm_over_fifty_steps(weight_decay):
 @pytest.mark.parametrize("signed", [True, False])
 def test_codes_of_8_bits_are_those_of_bitsandbytes(signed):
     np.testing.assert_allclose(dynamic_codes(signed), RECORDED[f"codes_{signed}"], rtol=0, atol=6e-8)  # kept in float32
+
+
+def test_8_bit_adamw_is_that_of_bitsandbytes():
+    start, gradients = drawn_for_8_bits()
+    p = nn.Parameter(start)
+    adamw = optim.AdamW8bit([p], **HYPER, weight_decay=0.05, block=256, min_size=1)
+    for g in gradients:
+        p.grad = mt.tensor(g)
+        adamw.step()
+    np.testing.assert_allclose(p.data, RECORDED["adamw_8bit"], rtol=0, atol=1e-12)
 
 
 def test_lamb_leaves_zero_with_a_plain_step():
