@@ -293,7 +293,7 @@ COMMANDS = [
     ("a list of one", "papers differential-transformer --missing", r"--missing and --family choose from the list .*; leave them out with a SLUG"),
     ("no action", "oracle", r"the following arguments are required: ACTION"),
     ("no such names", "oracle list nothing.*", r"no name matches 'nothing\.\*'; `minitf oracle list` shows all"),
-    ("no such name", "oracle show attention.diferential", r"knows no 'attention.diferential'; did you mean 'attention.differential'\?"),
+    ("no such name", "oracle show attention.diferential", r"knows no 'attention.diferential'; did you mean 'attention.differential'"),
     ("no such file format", "oracle export attention.* --format csv", r"format must be one of safetensors, npz, json, got 'csv'"),
     ("no such dtype", "oracle export attention.* --dtype bf16", r"dtype must be one of .* got 'bf16'; did you mean 'bfloat16'\?"),
     ("no such size", "oracle export attention.* --size huge", r"size must be one of tiny, small, medium, got 'huge'"),
