@@ -295,8 +295,8 @@ def _sigmoid(x: np.ndarray) -> Any:
 
 exp_p, exp = _unary("exp", np.exp, lambda out, x: out, ("out",))
 log_p, log = _unary("log", np.log, lambda out, x: 1 / x, doc="The natural logarithm.")
-log2_p, log2 = _unary("log2", np.log2, lambda out, x: 1 / (x * math.log(2)), doc="The logarithm to base 2.")
-log10_p, log10 = _unary("log10", np.log10, lambda out, x: 1 / (x * math.log(10)), doc="The logarithm to base 10.")
+log2_p, log2 = _unary("log2", np.log2, lambda out, x: 1 / math.log(2) / x, doc="The logarithm to base 2.")
+log10_p, log10 = _unary("log10", np.log10, lambda out, x: 1 / math.log(10) / x, doc="The logarithm to base 10.")
 log1p_p, log1p = _unary("log1p", np.log1p, lambda out, x: 1 / (1 + x), doc="log(1 + x), accurate near 0.")
 expm1_p, expm1 = _unary("expm1", np.expm1, lambda out, x: out + 1, ("out",), doc="exp(x) - 1, accurate near 0.")
 exp2_p, exp2 = _unary("exp2", np.exp2, lambda out, x: out * math.log(2), ("out",), doc="2 ** x.")
@@ -312,8 +312,9 @@ tan_p, tan = _unary("tan", np.tan, lambda out, x: 1 + out * out, ("out",))
 sinh_p, sinh = _unary("sinh", np.sinh, lambda out, x: cosh(x))
 cosh_p, cosh = _unary("cosh", np.cosh, lambda out, x: sinh(x))
 tanh_p, tanh = _unary("tanh", np.tanh, lambda out, x: 1 - out * out, ("out",))
-arcsin_p, arcsin = _unary("arcsin", np.arcsin, lambda out, x: rsqrt(1 - x * x))
-arccos_p, arccos = _unary("arccos", np.arccos, lambda out, x: -rsqrt(1 - x * x))
+# 1 - x² as a product: 1 - x is exact next to 1, where x² has lost its digits
+arcsin_p, arcsin = _unary("arcsin", np.arcsin, lambda out, x: rsqrt((1 - x) * (1 + x)))
+arccos_p, arccos = _unary("arccos", np.arccos, lambda out, x: -rsqrt((1 - x) * (1 + x)))
 arctan_p, arctan = _unary("arctan", np.arctan, lambda out, x: 1 / (1 + x * x))
 sigmoid_p, sigmoid = _unary(
     "sigmoid", _sigmoid, lambda out, x: out * (1 - out), ("out",), doc="1 / (1 + exp(-x)), without overflow."
