@@ -1,0 +1,27 @@
+"""Ordinary attention: all scores at once."""
+
+import numpy as np
+
+
+def keys_before(i: int, T: int, S: int, causal: bool) -> int:
+    """How many keys the queries before the i-th may attend to, all together."""
+    return max(0, i + S - T) if causal else S
+
+
+def n_tiles(T: int, S: int, *, block_q: int, block_k: int, causal: bool) -> int:
+    stops = (min(i + block_q, T) for i in range(0, T, block_q))
+    return sum(len(range(0, keys_before(stop, T, S, causal), block_k)) for stop in stops)
+
+
+def flash_attention(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, *, block_q: int, block_k: int, causal: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    T, S = len(q), len(k)
+    logits = q @ k.T / np.sqrt(q.shape[1])
+    if causal:
+        logits = np.where(np.tri(T, S, S - T, dtype=bool), logits, -np.inf)
+    m = logits.max(axis=1)
+    weights = np.exp(logits - np.where(np.isfinite(m), m, 0.0)[:, None])
+    s = weights.sum(axis=1)
+    heard = np.where(s > 0, s, 1.0)
+    return weights @ v / heard[:, None], m + np.log(heard)
